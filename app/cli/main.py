@@ -1,0 +1,68 @@
+"""The command `joulekeeper`: its commands, and how their errors end.
+
+Exit status: 0 well, 1 a fault was found or met, 2 wrong usage. An error of ours is one line on stderr; with
+JOULEKEEPER_DEBUG=1 its traceback comes first. Imports neither Ray nor torch: a command does when it runs.
+"""
+
+import platform
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from app.cli import terminal
+from app.cli.deploy import deploy
+from app.cli.ledger import ledger, receipt, report
+from app.cli.models import models
+from app.cli.probe import probe
+from app.cli.watch import watch
+from app.console.product import NAME, version_of
+from app.errors import JoulekeeperError
+
+
+class _OneLineErrors(TyperGroup):
+    """A group that ends with one line and status 1 when a command raises an error of ours."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except JoulekeeperError as error:
+            terminal.report_error(error)
+            raise typer.Exit(terminal.FAULT_FOUND) from error
+
+
+cli = typer.Typer(
+    name=NAME,
+    cls=_OneLineErrors,
+    help="Model-as-a-Service on Ray in which every joule is on the books.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def train(
+    job: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="A job file, see deployments/jobs/.")],
+) -> None:
+    """Run a training job here; also the entrypoint of `ray job submit`."""
+    from app.training.run import main as run_job
+
+    raise typer.Exit(run_job(job))
+
+
+def version() -> None:
+    """Versions of joulekeeper and of what it stands on."""
+    typer.echo(f"{NAME} {version_of()}")
+    typer.echo(f"python {platform.python_version()}, ray {version_of('ray')}, torch {version_of('torch')}")
+
+
+for _command in (probe, watch, report, receipt, train, deploy, version):
+    cli.command()(_command)
+cli.add_typer(ledger, name="ledger")
+cli.add_typer(models, name="models")
+
+
+def main() -> None:
+    """Entry point of the command."""
+    cli(prog_name=NAME)

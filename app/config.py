@@ -1,0 +1,91 @@
+"""The settings of one process, read once from JOULEKEEPER_* environment variables.
+
+Knows nothing of Ray: the environment set before `ray start` reaches every worker. Settings of one room live
+beside their owner; this is only where a variable becomes a value.
+
+    JOULEKEEPER_ZONE=FRA joulekeeper report --by model
+"""
+
+import functools
+import os
+import socket
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.errors import InvalidInput
+
+
+def _default_state_dir() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "joulekeeper"
+
+
+class Settings(BaseSettings):
+    """Everything the environment decides. Frozen; an empty variable counts as unset."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="JOULEKEEPER_", frozen=True, env_ignore_empty=True, extra="forbid", validate_default=True
+    )
+
+    state_dir: Path = Field(default_factory=_default_state_dir)
+    """Directory of rings, journals, the ledger's SQLite file and the model repository. Must outlive Ray sessions."""
+    machine: str = ""
+    """Identity of the host in the books. Empty: /etc/machine-id."""
+    node: str = Field(default_factory=socket.gethostname)
+    """Name of this node for people, in reports."""
+    zone: str = "world"
+    """Grid zone of the cluster: an ISO country code or a cloud region such as `aws:eu-west-1`."""
+    pue: float = Field(default=1.0, ge=1.0, le=5.0)
+    """Power usage effectiveness of the building: total over IT energy."""
+    sensors: Annotated[tuple[str, ...], NoDecode] = ("nvml", "rapl", "cpu_model")
+    """Sensor backends to try, comma separated. Host energy is read by the first host backend that opens."""
+    sample_hz: float = Field(default=10.0, gt=0, le=1000)
+    """Readings per second and device while work runs."""
+    idle_sample_hz: float = Field(default=2.0, gt=0, le=1000)
+    """Readings per second and device while no process of ours holds a device."""
+    flush_s: float = Field(default=1.0, gt=0, le=60)
+    """Seconds between two batches from a meter to its journal and the accountant."""
+    settle_lag_s: float = Field(default=2.0, ge=0, le=60)
+    """Seconds a meter waits before it books an interval, so that work reported late still finds its energy."""
+    linger_s: float = Field(default=10.0, ge=0)
+    """Seconds a meter stays after the last work has left its node."""
+    metering: bool = True
+    """Off: no slices, no meters, no receipts; everything else works as before."""
+    models: str = ""
+    """Root of the model repository. Empty: `models` below the state directory."""
+    database_url: str = ""
+    """SQLAlchemy URL of the accountant's store. Empty: `books.sqlite` below the state directory."""
+    ring_records: int = Field(default=65_536, ge=64, le=16_777_216)
+    """Slices a process keeps before the oldest receipt is overwritten; 64 bytes each, a sparse file."""
+    receipt_hours: float = Field(default=24.0, gt=0)
+    """Age at which the receipts of a process that has ended are deleted."""
+
+    @field_validator("sensors", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @property
+    def models_root(self) -> str:
+        """Root of the model repository with its default resolved."""
+        return self.models or str(self.state_dir / "models")
+
+    @property
+    def store_url(self) -> str:
+        """URL of the accountant's store with its default resolved."""
+        return self.database_url or f"sqlite:///{self.state_dir / 'books.sqlite'}"
+
+
+@functools.cache
+def settings() -> Settings:
+    """The settings of this process. Raises InvalidInput naming every variable at fault."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"JOULEKEEPER_{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}, got {fault['input']!r}"
+            for fault in error.errors()
+        )
+        raise InvalidInput(f"settings from the environment: {faults}") from error

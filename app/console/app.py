@@ -1,0 +1,74 @@
+"""The console on Serve: one small replica that is always on, for everything that is not inference.
+
+The application itself is plain ASGI (api.py); here it meets Ray: the accountant's client, Serve's controller, and
+the deployment at the foot of the file. Used by Serve configs as `import_path: app.console.app:build`.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import ray
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict
+from ray import serve
+from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
+from app.clock import SystemClock
+from app.config import settings
+from app.console.api import build_api
+from app.console.books import Books, MendingBooks
+from app.console.catalogue import ServeCatalogue
+from app.console.grpc import ServerCalls
+from app.console.period import local_now
+from app.errors import Unavailable
+from app.metering.accountant import connect_books
+
+
+class ConsoleArgs(BaseModel):
+    """Arguments of the application in a Serve config: none yet, and none other is taken."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+async def _books() -> Books:
+    """The accountant's client; finding the actor blocks, so a thread does it."""
+    return await asyncio.to_thread(connect_books, create=settings().metering)
+
+
+async def _serve_details() -> Mapping[str, Any]:
+    """Serve's instance details, asked of its controller as `serve status` does."""
+    try:
+        controller = await asyncio.to_thread(ray.get_actor, SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+        return await controller.get_serve_instance_details.remote()
+    except (ValueError, ray.exceptions.RayError) as error:
+        raise Unavailable(f"Serve's controller does not answer: {error}") from error
+
+
+class Console(ServerCalls):
+    """The deployment's class. Nothing is asked of anybody before the first request."""
+
+    def __init__(self) -> None:
+        clock = SystemClock()
+        self.catalogue = ServeCatalogue(_serve_details, clock)
+        self._now = partial(local_now, clock)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Called by Serve in the replica, after the constructor: the application is never pickled."""
+        return build_api(MendingBooks(_books), self.catalogue, self._now)
+
+
+ConsoleDeployment = serve.deployment(
+    name="console",
+    num_replicas=1,
+    max_ongoing_requests=1000,
+    ray_actor_options={"num_cpus": 0},
+    health_check_period_s=10,
+    graceful_shutdown_timeout_s=5,
+)(serve.ingress()(Console))
+
+
+def build(args: ConsoleArgs) -> serve.Application:
+    """The application for Serve."""
+    return ConsoleDeployment.bind()

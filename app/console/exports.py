@@ -1,0 +1,58 @@
+"""Reports as CSV: one row a group, raw integers beside the usual units, the terms of the price in every row.
+
+Knows nothing of HTTP or terminals; a report comes in, text goes out.
+"""
+
+import csv
+import io
+
+from app.engine.views import Report, ReportRow
+from app.units import joules, kwh
+
+_FIGURES = (
+    "energy_uj",
+    "energy_j",
+    "energy_kwh",
+    "carbon_ugco2e",
+    "carbon_gco2e",
+    "share",
+    "grade",
+    "uncertainty_uj",
+)
+_TERMS = ("zone", "intensity_g_per_kwh", "intensity_source", "pue")
+
+
+def label_names(report: Report) -> tuple[str, ...]:
+    """Labels of all groups, in order of first appearance; a report without rows has the label it is by."""
+    seen = {name: None for row in report.rows for name in row.group}
+    return tuple(seen) or (report.by,)
+
+
+def grade_of(row: ReportRow) -> str:
+    """Grades that the row's energy has, joined by `+`; empty when it has none."""
+    return "+".join(sorted(grade for grade, energy_uj in row.by_grade_uj.items() if energy_uj))
+
+
+def report_csv(report: Report) -> str:
+    """The report as CSV with a header line, no totals line: the rows add up to the total."""
+    labels = label_names(report)
+    sheet = io.StringIO()
+    writer = csv.writer(sheet, lineterminator="\n")
+    writer.writerow((*labels, *_FIGURES, *_TERMS))
+    terms = (report.zone, report.intensity_g_per_kwh, report.intensity_source, report.pue)
+    for row in report.rows:
+        writer.writerow((*(row.group.get(name, "") for name in labels), *_figures(row), *terms))
+    return sheet.getvalue()
+
+
+def _figures(row: ReportRow) -> tuple[object, ...]:
+    return (
+        row.energy_uj,
+        joules(row.energy_uj),
+        kwh(row.energy_uj),
+        row.carbon_ugco2e,
+        row.carbon_ugco2e / 1_000_000,
+        row.share,
+        grade_of(row),
+        row.uncertainty_uj,
+    )

@@ -1,0 +1,61 @@
+"""The books over HTTP: live status, reports, receipts, Prometheus' endpoint. Read only.
+
+Knows nothing of Ray: the books come in as a protocol, now as an argument.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+
+from app.console.books import Books
+from app.console.exports import report_csv
+from app.console.period import parse_period
+from app.engine.views import Receipt, Report, ReportKey, Status
+
+EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+"""Prometheus' text format: https://prometheus.io/docs/instrumenting/exposition_formats/ (read 2026-11-22)."""
+_MAX_WAIT_S = 60.0
+
+
+def ledger_router(books: Books, now: Callable[[], datetime]) -> APIRouter:
+    """`/api/*`, `/metrics` and `/healthz`."""
+    router = APIRouter()
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, bool]:
+        """The console answers; says nothing about the books."""
+        return {"ok": True}
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        """All instruments in Prometheus' text format."""
+        return Response(await books.aprometheus(), media_type=EXPOSITION)
+
+    @router.get("/api/status")
+    async def status() -> Status:
+        """Nodes, devices and accounts now."""
+        return await books.astatus()
+
+    @router.get("/api/report", response_model=Report)
+    async def report(
+        by: ReportKey = "account",
+        since: str | None = None,
+        until: str | None = None,
+        format: Literal["json", "csv"] = "json",
+    ) -> Report | Response:
+        """Energy and carbon of a period; `since` and `until` as in `joulekeeper report`."""
+        since_s, until_s = parse_period(since, until, now())
+        answer = await books.areport(by, since_s, until_s)
+        if format == "csv":
+            return Response(report_csv(answer), media_type="text/csv; charset=utf-8")
+        return answer
+
+    @router.get("/api/receipts/{receipt_id}")
+    async def receipt(receipt_id: str, wait: Annotated[float, Query(ge=0, le=_MAX_WAIT_S)] = 0.0) -> Receipt:
+        """One receipt; `wait` seconds at most for it to settle."""
+        return await books.areceipt(receipt_id, wait)
+
+    return router

@@ -1,0 +1,56 @@
+"""The error tree. A subclass exists only where a caller would act differently.
+
+    JoulekeeperError
+    +-- InvalidInput        the caller's fault: 400 / INVALID_ARGUMENT
+    |   +-- TooLarge        a bound was exceeded: 413 / RESOURCE_EXHAUSTED
+    +-- NotFound            no such model, version, receipt, job: 404 / NOT_FOUND
+    +-- Unavailable         try again later: 503 / UNAVAILABLE
+    +-- SensorUnusable      a backend cannot read energy here; its reason is kept and shown
+    +-- BooksDamaged        the ledger does not add up or was altered
+
+A message says what, the value, the bound and what to do. Arguments are positional, so that errors
+survive Ray's pickling.
+"""
+
+
+class JoulekeeperError(Exception):
+    """Root of everything we raise on purpose. `http_status` and `grpc_status` are what a server answers."""
+
+    http_status = 500
+    grpc_status = "INTERNAL"
+
+
+class InvalidInput(JoulekeeperError):
+    """The input cannot be right whatever the state of the system."""
+
+    http_status = 400
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class TooLarge(InvalidInput):
+    """The input exceeds a documented bound."""
+
+    http_status = 413
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class NotFound(JoulekeeperError):
+    """What was asked for by name does not exist (any more)."""
+
+    http_status = 404
+    grpc_status = "NOT_FOUND"
+
+
+class Unavailable(JoulekeeperError):
+    """The system cannot answer now; the same call may succeed later."""
+
+    http_status = 503
+    grpc_status = "UNAVAILABLE"
+
+
+class SensorUnusable(JoulekeeperError):
+    """A sensor backend, or one device of it, cannot be read here. The message is the reason shown to people."""
+
+
+class BooksDamaged(JoulekeeperError):
+    """The ledger's own checks fail: figures do not add up, or a digest does not match."""

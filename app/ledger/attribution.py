@@ -1,0 +1,239 @@
+"""Attribution: one delta of one device, divided among those who used it.
+
+Pure: a delta and claims in, integers out that add up to the delta's energy, whatever the input. Knows nothing of rings,
+journals, sensors or time's passing.
+
+The order (docs/metering.md explains each rule):
+1. time that no slice covers gets min(E, floor power x that time): the residents' by share, the rest idle;
+2. what remains is active. A host device divides it by the CPU time of processes, an accelerator by NVML's process
+   utilisation where every working process has one, else by slice time;
+3. within a process its slices share by time and, where they overlap, by their weights (rows, tokens, FLOPs);
+4. a dead meter's interval explains only what slices and the floor explain: the rest is `gap`; a cleanly unwatched one
+   is `idle`, kind unwatched.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from app.domain.account import FOREIGN, GAP, IDLE_UNWATCHED, IDLE_WATCHED, SYSTEM, Account
+from app.domain.reading import Delta, DeltaKind
+from app.units import energy_of_power, split_exactly
+
+Times = npt.NDArray[np.int64]
+_NO_TIMES: Times = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one process of ours did on the device around a delta."""
+
+    resident: Account
+    """Charged for the process's share of uncovered time, and for CPU time outside its slices."""
+    share: float = 1.0
+    """Part of the device that the process reserved, 0..1."""
+    used: float | None = None
+    """Host: its CPU nanoseconds in the interval. Accelerator: its utilisation 0..1, None if the device does not tell."""
+    starts_ns: Times = field(default_factory=lambda: _NO_TIMES)
+    ends_ns: Times = field(default_factory=lambda: _NO_TIMES)
+    """Ends of its slices; a slice still open ends after the delta."""
+    weights: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0, np.float64))
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Work on the device that no claim covers, in the unit of `Claim.used`."""
+
+    system: float = 0.0
+    """Ray's own processes."""
+    foreign: float = 0.0
+    """Processes that are not ours."""
+
+
+@dataclass(slots=True)
+class Attribution:
+    """The parts of one delta. `by_account` and all `by_slice` add up to the delta's energy."""
+
+    by_account: dict[Account, int] = field(default_factory=dict)
+    """Energy that belongs to no single slice."""
+    by_slice: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    """For every claim, the microjoules of each of its slices."""
+    covered_ns: int = 0
+    """Time in which at least one slice was open."""
+
+    def charge(self, account: Account, energy_uj: int) -> None:
+        """Add to what `account` gets beside slices."""
+        if energy_uj:
+            self.by_account[account] = self.by_account.get(account, 0) + energy_uj
+
+    @property
+    def total_uj(self) -> int:
+        """Everything given out; equals the delta's energy."""
+        return sum(self.by_account.values()) + sum(int(parts.sum()) for parts in self.by_slice)
+
+
+def attribute(
+    delta: Delta, claims: Sequence[Claim], others: Others, floor_mw: float, ceiling_mw: float = 0.0
+) -> Attribution:
+    """Divide `delta` among `claims` and `others`.
+
+    `floor_mw` is the device's power when nobody works on it; `ceiling_mw` the highest power seen on it, which bounds what
+    slices may explain of an interval that nobody watched (0: not known, their time's share then).
+    """
+    covers = [_open_time(claim, delta) for claim in claims]
+    result = Attribution(by_slice=[np.zeros(len(claim.starts_ns), np.int64) for claim in claims])
+    result.covered_ns = _union_ns([cover for cover in covers if cover.length_ns], delta)
+    floor_uj = min(delta.energy_uj, energy_of_power(floor_mw, delta.duration_ns - result.covered_ns))
+    active_uj = delta.energy_uj - floor_uj
+    explained_uj = active_uj
+    if delta.kind is not DeltaKind.NORMAL:
+        explained_uj = _explicable(active_uj, result.covered_ns, delta, ceiling_mw)
+    left_uj = _share_active(result, explained_uj, delta, claims, covers, others)
+    _charge_floor(result, floor_uj, delta, claims)
+    _charge_rest(result, active_uj - explained_uj + left_uj, delta, claims)
+    return result
+
+
+def _explicable(active_uj: int, covered_ns: int, delta: Delta, ceiling_mw: float) -> int:
+    """How much of an unwatched interval's active energy its slices can have used."""
+    if ceiling_mw > 0:
+        return min(active_uj, energy_of_power(ceiling_mw, covered_ns))
+    return active_uj * min(covered_ns, delta.duration_ns) // delta.duration_ns
+
+
+def _share_active(
+    result: Attribution,
+    active_uj: int,
+    delta: Delta,
+    claims: Sequence[Claim],
+    covers: Sequence["_Cover"],
+    others: Others,
+) -> int:
+    """Give `active_uj` to slices, system and foreign; returns what nobody could be found for."""
+    on_host = delta.device.kind.is_host
+    uses = [_use_of(claim, cover, on_host) for claim, cover in zip(claims, covers, strict=True)]
+    if not on_host and any(use is None for use in uses):
+        uses = [float(cover.length_ns) for cover in covers]  # one process without a figure: slice time for all
+        others = Others()
+    known = [use or 0.0 for use in uses]
+    tail = [others.system, others.foreign]
+    if delta.kind is not DeltaKind.NORMAL:  # of an unwatched interval only the slices are evidence
+        tail = [0.0, 0.0]
+        known = [use if cover.length_ns else 0.0 for use, cover in zip(known, covers, strict=True)]
+    if sum(known) + sum(tail) <= 0:
+        if not any(cover.length_ns for cover in covers):
+            return active_uj
+        known = [float(cover.length_ns) for cover in covers]
+    parts = split_exactly(active_uj, [*known, *tail])
+    for index, (claim, cover, part) in enumerate(zip(claims, covers, parts, strict=False)):
+        if cover.length_ns:
+            result.by_slice[index] = split_array(part, _slice_time(claim, delta))
+        else:
+            result.charge(claim.resident, part)
+    result.charge(SYSTEM, parts[-2])
+    result.charge(FOREIGN, parts[-1])
+    return 0
+
+
+def _use_of(claim: Claim, cover: "_Cover", on_host: bool) -> float | None:
+    if on_host:
+        return claim.used or 0.0
+    if not cover.length_ns:
+        return 0.0
+    return claim.used
+
+
+def _charge_floor(result: Attribution, floor_uj: int, delta: Delta, claims: Sequence[Claim]) -> None:
+    """Uncovered time: to the residents by their shares, scaled down if they exceed the device, the rest idle."""
+    if delta.kind is DeltaKind.UNWATCHED:
+        result.charge(IDLE_UNWATCHED, floor_uj)
+        return
+    shares = [claim.share for claim in claims]
+    parts = split_exactly(floor_uj, [*shares, max(0.0, 1.0 - sum(shares))])
+    for claim, part in zip(claims, parts, strict=False):
+        result.charge(claim.resident, part)
+    result.charge(IDLE_WATCHED, parts[-1])
+
+
+def _charge_rest(result: Attribution, rest_uj: int, delta: Delta, claims: Sequence[Claim]) -> None:
+    """Energy above the floor that no work explains: as uncovered time if watched, else unwatched or gap."""
+    if delta.kind is DeltaKind.DEAD:
+        result.charge(GAP, rest_uj)
+    else:
+        _charge_floor(result, rest_uj, delta, claims)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cover:
+    """Merged open time of one process within a delta."""
+
+    starts_ns: Times
+    ends_ns: Times
+
+    @property
+    def length_ns(self) -> int:
+        return int((self.ends_ns - self.starts_ns).sum())
+
+
+def _open_time(claim: Claim, delta: Delta) -> _Cover:
+    starts = np.maximum(claim.starts_ns, delta.start_ns)
+    ends = np.minimum(claim.ends_ns, delta.end_ns)
+    inside = starts < ends
+    return _merge(starts[inside], ends[inside])
+
+
+def _merge(starts: Times, ends: Times) -> _Cover:
+    """Merge overlapping intervals."""
+    if len(starts) < 2:
+        return _Cover(starts, ends)
+    order = np.argsort(starts, kind="stable")
+    starts, ends = starts[order], np.maximum.accumulate(ends[order])
+    fresh = np.concatenate(([True], starts[1:] > ends[:-1]))
+    last = np.concatenate((np.flatnonzero(fresh)[1:] - 1, [len(starts) - 1]))
+    return _Cover(starts[fresh], ends[last])
+
+
+def _union_ns(covers: Sequence[_Cover], delta: Delta) -> int:
+    if not covers:
+        return 0
+    if len(covers) == 1:
+        return min(covers[0].length_ns, delta.duration_ns)
+    merged = _merge(np.concatenate([c.starts_ns for c in covers]), np.concatenate([c.ends_ns for c in covers]))
+    return merged.length_ns
+
+
+def _slice_time(claim: Claim, delta: Delta) -> npt.NDArray[np.float64]:
+    """For each slice the open time it may call its own: where several are open, time is shared by weight."""
+    starts = np.clip(claim.starts_ns, delta.start_ns, delta.end_ns)
+    ends = np.clip(claim.ends_ns, delta.start_ns, delta.end_ns)
+    if len(starts) == 1:
+        return (ends - starts).astype(np.float64)
+    ends = np.maximum(ends, starts)
+    edges = np.unique(np.concatenate((starts, ends)))
+    first, last = np.searchsorted(edges, starts), np.searchsorted(edges, ends)
+    weight = np.zeros(len(edges))
+    np.add.at(weight, first, claim.weights)
+    np.subtract.at(weight, last, claim.weights)
+    open_weight = np.cumsum(weight)[:-1]
+    lengths = np.diff(edges).astype(np.float64)
+    floor = claim.weights.min() / 2 if len(claim.weights) else 1.0
+    per_weight = np.where(open_weight > floor, lengths / np.maximum(open_weight, floor), 0.0)
+    reached = np.concatenate(([0.0], np.cumsum(per_weight)))
+    shares: npt.NDArray[np.float64] = claim.weights * (reached[last] - reached[first])
+    return shares.clip(min=0.0)
+
+
+def split_array(total: int, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """`units.split_exactly` for arrays: parts of `total` >= 0 by weight, adding up to it (largest remainder)."""
+    if len(weights) == 1:
+        return np.array([total], np.int64)
+    whole = weights.sum()
+    shares = total * (weights / whole) if whole > 0 else np.full(len(weights), total / len(weights))
+    parts: npt.NDArray[np.int64] = np.floor(shares).astype(np.int64)
+    each, missing = divmod(total - int(parts.sum()), len(parts))
+    parts += each
+    if missing:
+        parts[np.argsort(parts - shares, kind="stable")[:missing]] += 1
+    return parts

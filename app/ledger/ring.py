@@ -1,0 +1,325 @@
+"""The ring: how slices cross from a working process to the meter, and receipts back, through one mapped file.
+
+A process writes a 64-byte record when a slice begins and completes it when the slice ends; the meter adds the energy
+to the same record. So a slice outlives a killed process, a receipt is found by its id without an index, and
+nobody waits for anybody. Knows nothing of sensors, nor of how energy is divided.
+
+    writer = RingWriter.create(directory, header, capacity)      # in the replica
+    slot = writer.begin(account, weight=3.0, start_ns=now)
+    writer.end(slot, end_ns=later)
+    reader = RingReader(path)                                    # in the meter
+    for row in reader.poll(): ...
+
+Bytes 0..4095 are the header, then 60 KiB of accounts (JSON lines, only ever appended), then the records.
+A record's sequence number is written last, so a record is either whole or absent. The writer owns the first
+40 bytes of a record, the meter the rest.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import mmap
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from app.domain.account import Account, AccountName
+from app.domain.reading import Grade
+from app.domain.slice import ProcessKey, Resident
+from app.errors import InvalidInput, NotFound
+
+_MAGIC = b"JKRING01"
+_HEADER = struct.Struct("<8sIIQQ")  # magic, capacity, pid, started_ticks, closed_ns
+_CLOSED_NS = struct.Struct("<Q")
+_CLOSED_NS_AT = 24
+_HEADER_JSON_AT, _HEADER_BYTES = 64, 4096
+_ACCOUNTS_AT, _ACCOUNTS_BYTES = 4096, 61_440
+_RECORDS_AT = _ACCOUNTS_AT + _ACCOUNTS_BYTES
+_LENGTH = struct.Struct("<I")
+
+RECORD = np.dtype(
+    [
+        ("start_ns", "<u8"),
+        ("end_ns", "<u8"),
+        ("weight", "<f8"),
+        ("owner", "<u4"),
+        ("_pad", "<u4"),
+        ("number", "<u8"),  # sequence + 1; 0 means never written
+        ("energy_uj", "<u8"),
+        ("through_ns", "<u8"),
+        ("grades", "<u4"),
+        ("state", "<u4"),
+    ]
+)
+"""One slice. `end_ns` 0: still open. Energy is complete through `through_ns`; `grades` is a bit set of GRADE_BITS."""
+
+_BEGIN = struct.Struct("<QQdIIQQQII")
+_U64 = struct.Struct("<Q")
+_METER_PART = struct.Struct("<QQII")
+_METER_PART_AT = 40
+assert RECORD.itemsize == _BEGIN.size == 64  # noqa: S101 - an invariant of the file format
+
+SETTLED = 1
+GRADE_BITS = {Grade.COUNTER: 1, Grade.INTEGRATED: 2, Grade.MODELLED: 4}
+
+
+def grades_text(bits: int) -> str:
+    """`counter`, `modelled`, or the grades of a mixed figure joined by `+`; empty for none."""
+    return "+".join(grade.value for grade, bit in GRADE_BITS.items() if bits & bit)
+
+
+@dataclass(frozen=True, slots=True)
+class RingHeader:
+    """Who writes a ring: fixed when the process opens it."""
+
+    machine: str
+    boot: str
+    node: str
+    resident: Resident
+    gpu_share: float = 1.0
+    """Part of each accelerator that the process reserved, 0..1."""
+    host_share: float = 0.0
+    """Part of the host's CPUs that the process reserved, 0..1."""
+    born_ns: int = 0
+    """Birth of the process on the monotonic clock."""
+
+    @property
+    def ring_id(self) -> str:
+        """12 hex digits naming this process of this boot for good."""
+        process = self.resident.process
+        text = f"{self.machine}/{self.boot}/{process.pid}/{process.started_ticks}"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def node_tag(machine: str, boot: str) -> str:
+    """8 hex digits naming a boot of a machine: the first part of a receipt id."""
+    return hashlib.sha256(f"{machine}/{boot}".encode()).hexdigest()[:8]
+
+
+def receipt_id(tag: str, ring_id: str, sequence: int) -> str:
+    """`<node tag>-<ring id>-<sequence in hex>`: says which boot, process and record holds the receipt."""
+    return f"{tag}-{ring_id}-{sequence:x}"
+
+
+def parse_receipt_id(text: str) -> tuple[str, str, int]:
+    """Node tag, ring id and sequence of a receipt id. Raises InvalidInput."""
+    parts = text.split("-")
+    if len(parts) == 3 and (len(parts[0]), len(parts[1])) == (8, 12):
+        with contextlib.suppress(ValueError):
+            int(parts[0] + parts[1], 16)
+            return parts[0], parts[1], int(parts[2], 16)
+    raise InvalidInput(f"receipt id must look like 1a2b3c4d-0123456789ab-1f, got {text!r}: copy it from a response")
+
+
+def _header_json(header: RingHeader) -> bytes:
+    resident = header.resident
+    return orjson.dumps(
+        {
+            "machine": header.machine,
+            "boot": header.boot,
+            "node": header.node,
+            "account": resident.account.labels(),
+            "devices": sorted(resident.device_uuids),
+            "gpu_share": header.gpu_share,
+            "host_share": header.host_share,
+            "born_ns": header.born_ns,
+        }
+    )
+
+
+def account_of_labels(labels: dict[str, str | int]) -> Account:
+    """The account whose `labels()` these are."""
+    return Account(**{**labels, "name": AccountName(labels["name"])})  # type: ignore[arg-type]
+
+
+class RingWriter:
+    """The working process's end. Safe from several threads; `begin` and `end` take about a microsecond."""
+
+    def __init__(self, path: Path, header: RingHeader, capacity: int) -> None:
+        self.path, self.header, self._capacity = path, header, capacity
+        size = _RECORDS_AT + capacity * RECORD.itemsize
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.ftruncate(descriptor, size)
+            self._map = mmap.mmap(descriptor, size)
+        finally:
+            os.close(descriptor)
+        self._numbers = itertools.count()
+        self._accounts: dict[Account, int] = {}
+        self._accounts_end = 4
+        self._lock = threading.Lock()
+        self.tag = node_tag(header.machine, header.boot)
+        self._receipt_stem = f"{self.tag}-{header.ring_id}-"
+        self._write_header()
+
+    @classmethod
+    def create(cls, directory: Path, header: RingHeader, capacity: int) -> "RingWriter":
+        """A new ring in `directory` (made if absent) that readers see only when it is whole."""
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / f"{header.ring_id}.ring"
+        writer = cls(path.with_suffix(".new"), header, capacity)
+        os.replace(writer.path, path)
+        writer.path = path
+        return writer
+
+    def _write_header(self) -> None:
+        text = _header_json(self.header)
+        if len(text) > _HEADER_BYTES - _HEADER_JSON_AT - 4:
+            raise InvalidInput(f"ring header must fit {_HEADER_BYTES - _HEADER_JSON_AT - 4} bytes, got {len(text)}")
+        process = self.header.resident.process
+        _HEADER.pack_into(self._map, 0, _MAGIC, self._capacity, process.pid, process.started_ticks, 0)
+        _LENGTH.pack_into(self._map, _HEADER_JSON_AT, len(text))
+        self._map[_HEADER_JSON_AT + 4 : _HEADER_JSON_AT + 4 + len(text)] = text
+
+    def begin(self, account: Account, weight: float, start_ns: int) -> int:
+        """Open a slice; returns its sequence number."""
+        owner = self._accounts.get(account)
+        if owner is None:
+            owner = self._add_account(account)
+        sequence = next(self._numbers)
+        offset = _RECORDS_AT + (sequence % self._capacity) * 64
+        _BEGIN.pack_into(self._map, offset, start_ns, 0, weight, owner, 0, sequence + 1, 0, 0, 0, 0)
+        return sequence
+
+    def end(self, sequence: int, end_ns: int) -> None:
+        """Close a slice; a second call changes nothing that was already booked."""
+        _U64.pack_into(self._map, _RECORDS_AT + (sequence % self._capacity) * 64 + 8, end_ns)
+
+    def receipt_id(self, sequence: int) -> str:
+        """The id under which the slice's receipt is found."""
+        return f"{self._receipt_stem}{sequence:x}"
+
+    def energy(self, sequence: int) -> tuple[int, int, bool] | None:
+        """(energy_uj, grade bits, settled) as the meter booked it so far; None if the record was overwritten."""
+        offset = _RECORDS_AT + (sequence % self._capacity) * 64
+        if _U64.unpack_from(self._map, offset + 32)[0] != sequence + 1:
+            return None
+        energy_uj, _, grades, state = _METER_PART.unpack_from(self._map, offset + _METER_PART_AT)
+        return energy_uj, grades, bool(state & SETTLED)
+
+    def close(self, at_ns: int) -> None:
+        """Say that this process works no more. The file stays: receipts are read from it."""
+        _CLOSED_NS.pack_into(self._map, _CLOSED_NS_AT, at_ns)
+
+    def _add_account(self, account: Account) -> int:
+        with self._lock:
+            if account in self._accounts:
+                return self._accounts[account]
+            line = orjson.dumps(account.labels()) + b"\n"
+            start = _ACCOUNTS_AT + self._accounts_end
+            if self._accounts_end + len(line) > _ACCOUNTS_BYTES:
+                return 0  # the table is full: charge the process's first account rather than fail the work
+            self._map[start : start + len(line)] = line
+            self._accounts_end += len(line)
+            _LENGTH.pack_into(self._map, _ACCOUNTS_AT, self._accounts_end - 4)
+            self._accounts[account] = len(self._accounts)
+            return self._accounts[account]
+
+
+class RingReader:
+    """The meter's end of one ring; also reads receipts of processes long gone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 0)
+        magic, self.capacity, pid, started_ticks, _ = _HEADER.unpack_from(self._map, 0)
+        if magic != _MAGIC or len(self._map) < _RECORDS_AT + self.capacity * RECORD.itemsize:
+            raise InvalidInput(f"{path} is not a ring of this version, got magic {magic!r}: delete it")
+        self.header = self._read_header(ProcessKey(pid, started_ticks))
+        self.ring_id = path.stem
+        self.records: npt.NDArray[np.void] = np.frombuffer(self._map, RECORD, self.capacity, _RECORDS_AT)
+        self._accounts: list[Account] = []
+        self._next = 0
+        self.lost = 0
+        """Records overwritten before they were read."""
+
+    @property
+    def closed_ns(self) -> int | None:
+        """When the process closed its ring; None while it has not."""
+        return int(_CLOSED_NS.unpack_from(self._map, _CLOSED_NS_AT)[0]) or None
+
+    def account(self, owner: int) -> Account:
+        """The account a record's `owner` stands for."""
+        if owner >= len(self._accounts):
+            (length,) = _LENGTH.unpack_from(self._map, _ACCOUNTS_AT)
+            lines = self._map[_ACCOUNTS_AT + 4 : _ACCOUNTS_AT + 4 + length].splitlines()
+            self._accounts = [account_of_labels(orjson.loads(line)) for line in lines]
+        return self._accounts[owner]
+
+    def poll(self, final: bool = False) -> npt.NDArray[np.int64]:
+        """Sequence numbers of the records begun since the last call, in order.
+
+        A record that a stalled thread has numbered but not written holds back those after it until it is there;
+        `final` (the process is dead) skips it.
+        """
+        numbers = self.records["number"]
+        found: list[int] = []
+        while True:
+            number = int(numbers[self._next % self.capacity])
+            if number > self._next + 1:  # overwritten: go on with the oldest that is still whole
+                oldest = max(int(numbers.max()) - self.capacity, self._next)
+                self.lost += oldest - self._next
+                self._next = oldest
+            elif number == self._next + 1:
+                stop = self._next + self._run_length(numbers)
+                found.extend(range(self._next, stop))
+                self._next = stop
+            elif final and (later := self._next_written(numbers)) is not None:
+                self._next = later
+            else:
+                return np.array(found, dtype=np.int64)
+
+    def _run_length(self, numbers: npt.NDArray[np.uint64]) -> int:
+        """How many records from `_next` on are consecutive, up to the end of the file."""
+        slot = self._next % self.capacity
+        run = numbers[slot:]
+        wanted = np.arange(self._next + 1, self._next + 1 + len(run), dtype=np.uint64)
+        if numbers[(slot + 1) % self.capacity] != self._next + 2:
+            return 1
+        different = np.flatnonzero(run != wanted)
+        return int(different[0]) if len(different) else len(run)
+
+    def _next_written(self, numbers: npt.NDArray[np.uint64]) -> int | None:
+        later = numbers[numbers > self._next + 1]
+        return int(later.min()) - 1 if len(later) else None
+
+    def record(self, sequence: int) -> np.void:
+        """The record of a slice. Raises NotFound once it was overwritten or if it never was."""
+        row: np.void = self.records[sequence % self.capacity]
+        if int(row["number"]) != sequence + 1:
+            raise NotFound(
+                f"receipt {sequence:x} of process {self.ring_id} is no longer kept (the last {self.capacity} are)"
+            )
+        return row
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self.records = np.empty(0, RECORD)
+        with contextlib.suppress(BufferError):
+            self._map.close()
+
+    def _read_header(self, process: ProcessKey) -> RingHeader:
+        (length,) = _LENGTH.unpack_from(self._map, _HEADER_JSON_AT)
+        fields = orjson.loads(self._map[_HEADER_JSON_AT + 4 : _HEADER_JSON_AT + 4 + length])
+        return RingHeader(
+            machine=fields["machine"],
+            boot=fields["boot"],
+            node=fields["node"],
+            resident=Resident(process, account_of_labels(fields["account"]), frozenset(fields["devices"])),
+            gpu_share=fields["gpu_share"],
+            host_share=fields["host_share"],
+            born_ns=fields["born_ns"],
+        )
+
+
+def ring_paths(directory: Path) -> Iterator[Path]:
+    """The rings in a directory; none if it does not exist."""
+    return directory.glob("*.ring") if directory.is_dir() else iter(())

@@ -1,0 +1,238 @@
+"""The meter: one 0-CPU actor per node that samples, attributes, journals and delivers.
+
+A thin shell around engine/node_books.py. Two threads: one samples and commits, one delivers, so that an accountant that
+does not answer never disturbs the sampling. A meter that is not resident leaves with the last piece of work:
+linger, closing reading, acknowledged delivery, then the accountant lets it go (a 0-CPU actor would keep its Ray node from
+ever counting as idle).
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import ray
+
+from app.carbon.footprint import carbon_settings
+from app.clock import SystemClock
+from app.config import Settings, settings
+from app.engine.evidence import Evidence, gather
+from app.engine.node_books import NodeBooks
+from app.engine.receipts import read_receipt
+from app.engine.ring_watch import RingWatch
+from app.engine.views import Receipt
+from app.errors import Unavailable
+from app.ledger.board import BoardWriter, Present, uuid_hash
+from app.ledger.journal import Batch, Journal
+from app.ledger.ring import GRADE_BITS, node_tag
+from app.metering.place import board_path, journal_directory, lease_path, place, rings_directory
+from app.sensors.discovery import discover, sensor_settings
+from app.sensors.process_table import Liveness, ProcessTable
+from app.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from app.metering.accountant import BooksClient
+
+_log = logging.getLogger(__name__)
+
+_BATCHES_PER_DELIVERY = 64
+_DELIVERY_TIMEOUT_S = 30.0
+_RETRY_S = 1.0
+_HOUSEKEEPING_NS = 600 * NS_PER_S
+
+
+class Lease:
+    """An exclusive lock on this host's devices: two raylets on one host must not book them twice."""
+
+    def __init__(self, config: Settings) -> None:
+        path = lease_path(config)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def acquire(self) -> bool:
+        """True once this process holds the lease; it is given back when the process ends."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let another meter have the devices."""
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+            os.close(self._file)
+
+
+def open_books(config: Settings) -> NodeBooks:
+    """The books of this node. The lease must be held: opening the journal begins an epoch."""
+    here, clock = place(config), SystemClock()
+    found = discover(sensor_settings(backends=config.sensors), clock, here.machine, here.boot)
+    for backend, reason in found.unusable.items():
+        _log.info("sensor %s is not used: %s", backend, reason)
+    rings = RingWatch(rings_directory(config), here.boot, Liveness(), config.receipt_hours * 3600)
+    journal = Journal(journal_directory(config), f"{here.machine}:{here.node}")
+    lag_ns = round(config.settle_lag_s * NS_PER_S)
+    return NodeBooks(here, found.sensors, clock, journal, rings, ProcessTable(), lag_ns)
+
+
+class Meter:
+    """The meter of one node. Its methods are called from Ray's threads, its loops run in their own."""
+
+    def __init__(self, ray_node_id: str, resident: bool) -> None:
+        self._config = settings()
+        self._ray_node_id, self._resident = ray_node_id, resident
+        carbon = carbon_settings(zone=self._config.zone, pue=self._config.pue)
+        self._intensity = carbon.series().intensity_at(time.time_ns()).g_per_kwh * carbon.pue
+        self._books: NodeBooks | None = None
+        self._lock = threading.Lock()
+        self._committed = threading.Event()
+        self._stop = threading.Event()
+        self._left = False
+        threading.Thread(target=self._run, name="meter", daemon=True).start()
+
+    # Asked by the accountant
+
+    def ping(self) -> str:
+        """The Ray node this meter watches."""
+        return self._ray_node_id
+
+    def evidence(self) -> Evidence | None:
+        """This node's testimony for an audit; None while another meter of the host holds the devices."""
+        books = self._books
+        return gather(books.journal.meter, books, self._lock) if books else None
+
+    def tag(self) -> str:
+        """First part of the receipt ids of this node."""
+        here = place(self._config)
+        return node_tag(here.machine, here.boot)
+
+    def receipt(self, receipt_id: str) -> Receipt:
+        """A receipt of this node. Raises NotFound, InvalidInput, or Unavailable before the books are open."""
+        if self._books is None:
+            raise Unavailable("the meter of this node is still starting; try again in a moment")
+        offset_ns = time.time_ns() - time.monotonic_ns()
+        return read_receipt(receipt_id, self._books.rings.open_for_receipt, self.tag(), self._intensity, offset_ns)
+
+    def leave(self, timeout_s: float = 15.0) -> bool:
+        """Take a closing reading and deliver everything; False if the store did not acknowledge in time."""
+        self._stop.set()
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self._left and not self._undelivered(1):
+                return True
+            time.sleep(0.05)
+        return False
+
+    # Sampling
+
+    def _run(self) -> None:
+        lease = Lease(self._config)
+        while not lease.acquire():
+            if self._stop.wait(_RETRY_S):
+                self._left = True
+                return
+        self._books = open_books(self._config)
+        threading.Thread(target=self._deliver_for_ever, name="deliver", daemon=True).start()
+        board = BoardWriter(board_path(self._config))
+        try:
+            self._sample(self._books, board)
+            self._close(self._books)
+        finally:
+            board.close()
+        self._left = True
+
+    def _sample(self, books: NodeBooks, board: BoardWriter) -> None:
+        """Sample until told to stop or, unless resident, until work has been gone for the linger."""
+        config = self._config
+        next_commit = time.monotonic() + config.flush_s
+        last_work = time.monotonic()
+        last_housekeeping_ns = 0
+        while not self._stop.is_set():
+            begun = time.monotonic()
+            with self._lock:
+                books.tick()
+            _show(board, books, self._intensity)
+            working = bool(books.rings.living)
+            if begun >= next_commit:
+                self._commit(books)
+                next_commit = begun + config.flush_s
+            if working:
+                last_work = begun
+            elif not self._resident and begun - last_work > config.linger_s:
+                return
+            if time.monotonic_ns() - last_housekeeping_ns > _HOUSEKEEPING_NS:
+                last_housekeeping_ns = time.monotonic_ns()
+                books.rings.drop_old(time.time_ns())
+            rate_hz = config.sample_hz if working else min(config.sample_hz, config.idle_sample_hz)
+            self._stop.wait(max(0.0, begun + 1 / rate_hz - time.monotonic()))
+
+    def _commit(self, books: NodeBooks, final: bool = False) -> None:
+        try:
+            with self._lock:
+                books.commit(final)
+        except OSError as error:
+            _log.warning("the node journal cannot be written, readings wait in memory: %s", error)
+        self._committed.set()
+
+    def _close(self, books: NodeBooks) -> None:
+        """The closing reading; a leaving meter is then let go by the accountant once all is delivered."""
+        with self._lock:
+            books.tick()
+        self._commit(books, final=True)
+        if self._stop.is_set():
+            return
+        while self._undelivered(1):
+            time.sleep(0.05)
+        _accountant().retire_meter(self._ray_node_id)
+
+    # Delivering
+
+    def _undelivered(self, limit: int) -> list[Batch]:
+        with self._lock:
+            return self._books.journal.unacknowledged(limit) if self._books else []
+
+    def _deliver_for_ever(self) -> None:
+        books: BooksClient | None = None
+        while True:
+            self._committed.wait(self._config.flush_s)
+            self._committed.clear()
+            try:
+                books = books or _accountant()
+                while batches := self._undelivered(_BATCHES_PER_DELIVERY):
+                    books.deliver(batches, self._ray_node_id, _DELIVERY_TIMEOUT_S)
+                    with self._lock:
+                        if self._books:
+                            self._books.journal.acknowledge(batches[-1])
+            except Exception as error:
+                _log.warning("the accountant did not take a delivery, it waits in the journal: %s", error)
+                books = None
+                time.sleep(_RETRY_S)
+
+
+def _accountant() -> "BooksClient":
+    from app.metering.accountant import connect_books
+
+    return connect_books(create=True)
+
+
+def _show(board: BoardWriter, books: NodeBooks, intensity_g_per_kwh: float) -> None:
+    """Put the present of the node on the board."""
+    devices = [
+        Present(
+            uuid_hash(uuid),
+            track.device.kind.is_host,
+            GRADE_BITS[track.device.grade],
+            track.power_mw,
+            track.floor.floor_mw,
+            track.rate.uj_per_cpu_ns,
+        )
+        for uuid, track in books.tracks.items()
+    ]
+    board.write(time.monotonic_ns(), intensity_g_per_kwh, devices)
+
+
+MeterActor = ray.remote(Meter)

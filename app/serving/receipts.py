@@ -1,0 +1,41 @@
+"""The receipt of one request as its response carries it.
+
+Knows nothing of HTTP or gRPC beyond the names that both use: `receipt_id`, `energy_uj`, `carbon_ugco2e`, `grade`,
+`provisional`, bare as response parameters and behind `x-joulekeeper-` as headers and trailing metadata.
+"""
+
+from typing import TYPE_CHECKING
+
+from app.protocol.messages import Parameter
+
+if TYPE_CHECKING:
+    from app.metering.client import OpenSlice
+
+PREFIX = "x-joulekeeper-"
+
+Receipt = dict[str, Parameter]
+
+
+def receipt_of(work: "OpenSlice") -> Receipt:
+    """The receipt of ended `work`: empty without metering, without figures while no meter has told any."""
+    if not work.receipt_id:
+        return {}
+    told = work.energy()
+    if told is None:
+        return {"receipt_id": work.receipt_id, "provisional": True}
+    return {
+        "receipt_id": work.receipt_id,
+        "energy_uj": told.energy_uj,
+        "carbon_ugco2e": told.carbon_ugco2e,
+        "grade": told.grade,
+        "provisional": told.provisional,
+    }
+
+
+def as_metadata(receipt: Receipt) -> list[tuple[str, str]]:
+    """`receipt` as names and values of headers."""
+    return [(PREFIX + name, _spelt(value)) for name, value in receipt.items()]
+
+
+def _spelt(value: Parameter) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

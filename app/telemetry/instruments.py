@@ -1,0 +1,197 @@
+"""The one table of metrics: name, instrument, unit and meaning.
+
+Knows nothing of how metrics leave, nor of OpenTelemetry's SDK: instruments, the reference page and the tests all
+come from `METRICS`. Hardware metrics follow OpenTelemetry's semantic conventions for hardware (status:
+development; opentelemetry-semantic-conventions 0.66b2, read 2026-11-22). What is charged to accounts has no
+convention and carries our own prefix. Units are UCUM. Requests are never labels.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from app.telemetry.figures import (
+    BALANCE_LABELS,
+    ONLY_GPUS,
+    UG_PER_G,
+    Reader,
+    component,
+    device_energy,
+    gpu,
+    memory_utilization,
+    of_balances,
+    of_devices,
+    of_meters,
+    thermometer,
+    watts,
+)
+from app.units import UJ_PER_J
+
+Kind = Literal["counter", "updowncounter", "gauge"]
+
+_BALANCE_ATTRIBUTES = (*(f"joulekeeper.{label}" for label in BALANCE_LABELS), "joulekeeper.grade")
+_COMPONENT_ATTRIBUTES = ("hw.id", "hw.type", "hw.name", "hw.vendor", "joulekeeper.node")
+_GPU_ATTRIBUTES = ("hw.id", "hw.name", "hw.vendor", "joulekeeper.node")
+_SENSOR_ATTRIBUTES = ("hw.id", "hw.name", "hw.sensor_location", "joulekeeper.node")
+_METER_ATTRIBUTES = ("joulekeeper.node",)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the table."""
+
+    name: str
+    kind: Kind
+    unit: str
+    """UCUM."""
+    description: str
+    attributes: tuple[str, ...]
+    """Every attribute a point may carry; empty values are left out."""
+    read: Reader
+    meaning: str = ""
+    """What a reader must know beyond the description."""
+    standard: bool = False
+    """Defined by OpenTelemetry's semantic conventions."""
+
+    @property
+    def prometheus_name(self) -> str:
+        """What the Prometheus endpoint calls it."""
+        unit = _PROMETHEUS_UNITS[self.unit]
+        name = self.name.replace(".", "_")
+        if unit and not name.endswith(f"_{unit}"):
+            name = f"{name}_{unit}"
+        return f"{name}_total" if self.kind == "counter" else name
+
+
+# As the exporter maps UCUM to Prometheus; a test compares with what it really writes.
+_PROMETHEUS_UNITS = {
+    "J": "joules",
+    "W": "watts",
+    "g": "grams",
+    "By": "bytes",
+    "Cel": "celsius",
+    "s": "seconds",
+}
+_PROMETHEUS_UNITS |= {"1": "", "{batch}": ""}
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        name="joulekeeper.energy",
+        kind="counter",
+        unit="J",
+        description="Energy charged to an account.",
+        attributes=_BALANCE_ATTRIBUTES,
+        read=of_balances(lambda balance: balance.energy_uj, UJ_PER_J),
+        meaning="Each microjoule is charged once, so the sum over all points is the sum of `hw.energy`: add "
+        "up accounts or devices, never both. Attempts of a job are added up.",
+    ),
+    Metric(
+        name="joulekeeper.energy.uncertainty",
+        kind="updowncounter",
+        unit="J",
+        description="What the readings could not resolve of the energy charged to an account.",
+        attributes=_BALANCE_ATTRIBUTES,
+        read=of_balances(lambda balance: balance.uncertainty_uj, UJ_PER_J),
+        meaning="The true share lies within plus or minus this; the total of a device is exact.",
+    ),
+    Metric(
+        name="joulekeeper.carbon",
+        kind="updowncounter",
+        unit="g",
+        description="Location-based CO2 equivalent of the energy charged to an account.",
+        attributes=_BALANCE_ATTRIBUTES,
+        read=of_balances(lambda balance: balance.carbon_ugco2e, UG_PER_G),
+        meaning="PUE included. Not a counter: revised grid data price the past again, and it may fall.",
+    ),
+    Metric(
+        name="hw.energy",
+        kind="counter",
+        unit="J",
+        description="Energy consumed by the component.",
+        attributes=(*_COMPONENT_ATTRIBUTES, "joulekeeper.grade"),
+        read=device_energy,
+        meaning="What the books hold for the device since they began, not its raw counter.",
+        standard=True,
+    ),
+    Metric(
+        name="hw.power",
+        kind="gauge",
+        unit="W",
+        description="Instantaneous power consumed by the component.",
+        attributes=_COMPONENT_ATTRIBUTES,
+        read=of_devices(watts, component),
+        standard=True,
+    ),
+    Metric(
+        name="hw.temperature",
+        kind="gauge",
+        unit="Cel",
+        description="Temperature in degrees Celsius.",
+        attributes=_SENSOR_ATTRIBUTES,
+        read=of_devices(lambda device: device.temperature_c, thermometer),
+        standard=True,
+    ),
+    Metric(
+        name="hw.gpu.utilization",
+        kind="gauge",
+        unit="1",
+        description="Fraction of time in which the GPU was busy.",
+        attributes=_GPU_ATTRIBUTES,
+        read=of_devices(lambda device: device.utilization, gpu, ONLY_GPUS),
+        meaning="Over the device's last sample period; busy does not mean full.",
+        standard=True,
+    ),
+    Metric(
+        name="hw.gpu.memory.usage",
+        kind="updowncounter",
+        unit="By",
+        description="GPU memory used.",
+        attributes=_GPU_ATTRIBUTES,
+        read=of_devices(lambda device: device.memory_used_bytes, gpu, ONLY_GPUS),
+        standard=True,
+    ),
+    Metric(
+        name="hw.gpu.memory.limit",
+        kind="updowncounter",
+        unit="By",
+        description="Size of the GPU memory.",
+        attributes=_GPU_ATTRIBUTES,
+        read=of_devices(lambda device: device.memory_total_bytes, gpu, ONLY_GPUS),
+        standard=True,
+    ),
+    Metric(
+        name="hw.gpu.memory.utilization",
+        kind="gauge",
+        unit="1",
+        description="Fraction of GPU memory used.",
+        attributes=_GPU_ATTRIBUTES,
+        read=of_devices(memory_utilization, gpu, ONLY_GPUS),
+        standard=True,
+    ),
+    Metric(
+        name="joulekeeper.meter.present",
+        kind="gauge",
+        unit="1",
+        description="Whether a meter watches the node: 1 or 0.",
+        attributes=_METER_ATTRIBUTES,
+        read=of_meters(lambda meter: float(meter.present)),
+        meaning="0 is no fault: on nodes that may be released the meter leaves with the last piece of work.",
+    ),
+    Metric(
+        name="joulekeeper.meter.last_heard",
+        kind="gauge",
+        unit="s",
+        description="Time since the accountant last heard of the meter of the node.",
+        attributes=_METER_ATTRIBUTES,
+        read=of_meters(lambda meter: meter.last_heard_s),
+        meaning="Worth an alert where it grows while `joulekeeper.meter.present` is 1.",
+    ),
+    Metric(
+        name="joulekeeper.meter.batches",
+        kind="counter",
+        unit="{batch}",
+        description="Batches of postings that the meter of the node has delivered.",
+        attributes=_METER_ATTRIBUTES,
+        read=of_meters(lambda meter: meter.batches),
+    ),
+)

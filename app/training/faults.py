@@ -1,0 +1,99 @@
+"""Validation errors in words: path, value, bound, and what to do.
+
+Knows nothing of jobs; it reads pydantic's error list and the class that refused. Unknown keys are answered
+with the nearest keys that would have been known at that place.
+"""
+
+import types
+import typing
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "length >=", "max_length": "length <="}
+_REMEDIES = {
+    "missing": "is required; add it",
+    "string_pattern_mismatch": "must match {pattern}",
+    "union_tag_not_found": "needs the key {discriminator}; add it",
+    "union_tag_invalid": "{discriminator} must be one of {expected_tags}",
+    "literal_error": "must be {expected}",
+}
+
+
+def describe(error: ValidationError, model: type[BaseModel], raw: Mapping[str, Any]) -> list[str]:
+    """One sentence per mistake that `model` found in `raw`; faults of the whole are left to the caller."""
+    faults = [dict(fault) for fault in error.errors(include_url=False)]
+    return [_sentence(fault, model, raw) for fault in faults if fault["loc"]]
+
+
+def _sentence(fault: dict[str, Any], model: type[BaseModel], raw: Mapping[str, Any]) -> str:
+    path = ".".join(str(part) for part in _path_in_file(fault["loc"], raw))
+    if fault["type"] == "extra_forbidden":
+        return f"{path}: unknown key{_suggestion(fault['loc'], model)}"
+    what = _what_is_wrong(fault)
+    if fault["type"] in ("missing", "union_tag_not_found"):
+        return f"{path}: {what}"
+    return f"{path}: {what}, got {_shown(fault['input'])}"
+
+
+def _what_is_wrong(fault: dict[str, Any]) -> str:
+    context = fault.get("ctx", {})
+    if fault["type"] in _REMEDIES:
+        return _REMEDIES[fault["type"]].format(**context)
+    bounds = [f"{sign} {context[key]}" for key, sign in _BOUNDS.items() if key in context]
+    if bounds:
+        return f"must be {' and '.join(bounds)}"
+    message: str = fault["msg"]
+    return message.removeprefix("Input should ").removeprefix("Value error, ").replace("be a valid", "must be a valid")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _path_in_file(location: tuple[int | str, ...], raw: Any) -> list[int | str]:
+    """`location` without the tags of unions, which stand in no file."""
+    path: list[int | str] = []
+    for place, part in enumerate(location):
+        if _holds(raw, part):
+            raw = raw[part]
+        elif place < len(location) - 1 and isinstance(raw, Mapping) and part in raw.values():
+            continue
+        path.append(part)
+    return path
+
+
+def _holds(raw: Any, part: int | str) -> bool:
+    return (isinstance(raw, Mapping) and part in raw) or (isinstance(raw, list) and isinstance(part, int))
+
+
+def _suggestion(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
+    keys = _keys_at(location[:-1], model)
+    near = get_close_matches(str(location[-1]), keys, n=3, cutoff=0.5)
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f"; remove it, or use one of {', '.join(keys)}" if keys else "; remove it"
+
+
+def _keys_at(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+    found: type[BaseModel] = model
+    for part in location:
+        candidates = _models_in(found.model_fields[str(part)].annotation) if part in found.model_fields else [found]
+        tagged = [kind for kind in candidates if _carries_tag(kind, location)]
+        found = (tagged or candidates or [found])[0]
+    return list(found.model_fields)
+
+
+def _carries_tag(kind: type[BaseModel], location: tuple[int | str, ...]) -> bool:
+    return any(field.default in location for field in kind.model_fields.values() if isinstance(field.default, str))
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+        return [kind for part in typing.get_args(annotation) for kind in _models_in(part)]
+    return []

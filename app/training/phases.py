@@ -1,0 +1,143 @@
+"""The phases of a worker as slices without gaps, and what they used.
+
+Knows nothing of Ray or torch; the client that opens slices is an argument (`WorkClient` in a cluster, a
+fake in tests). The next phase begins when the last ends, so that the worker's whole time is covered by its
+job.
+
+    phases = Phases(client, job_account("default", "digits-1", attempt=1))
+    phases.enter("setup")
+    phases.enter("step", weight=32)
+    phases.enter("evaluate")
+    usage = phases.usage_since_last()                 # phase -> Usage of slices that ended since the last call
+    phases.close()
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from app.domain.account import Account
+
+Phase = Literal["setup", "step", "evaluate", "checkpoint", "progress"]
+_KEPT_SLICES = 65_536  # beyond it the oldest unsettled slices count with what they have
+
+
+class SliceFigures(Protocol):
+    """What a slice has used so far (`SliceEnergy` of the metering client)."""
+
+    @property
+    def energy_uj(self) -> int: ...
+    @property
+    def carbon_ugco2e(self) -> int: ...
+    @property
+    def grade(self) -> str: ...
+    @property
+    def provisional(self) -> bool: ...
+
+
+class OpenSlice(Protocol):
+    """An interval of work."""
+
+    def end(self) -> None: ...
+    def energy(self) -> SliceFigures | None: ...
+
+
+class SliceClient(Protocol):
+    """Opens slices. Never raises and never blocks, also without a meter."""
+
+    def begin(self, account: Account, weight: float = 1.0) -> OpenSlice: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a number of slices used together; they add up. `known` of `slices` have a figure."""
+
+    energy_uj: int = 0
+    carbon_ugco2e: int = 0
+    slices: int = 0
+    known: int = 0
+    provisional: bool = False
+    grades: frozenset[str] = field(default=frozenset())
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.energy_uj + other.energy_uj,
+            self.carbon_ugco2e + other.carbon_ugco2e,
+            self.slices + other.slices,
+            self.known + other.known,
+            self.provisional or other.provisional,
+            self.grades | other.grades,
+        )
+
+    @property
+    def grade(self) -> str:
+        """All grades in it joined by `+`; `none` when nothing is known."""
+        return "+".join(sorted(self.grades)) or "none"
+
+
+class Phases:
+    """Opens one slice after the other and adds up what they used. One thread."""
+
+    def __init__(self, client: SliceClient, account: Account) -> None:
+        self._client, self._account = client, account
+        self._current: tuple[Phase, OpenSlice] | None = None
+        self._recent: list[tuple[Phase, OpenSlice]] = []
+        self._unsettled: deque[tuple[Phase, OpenSlice]] = deque()
+        self._settled: dict[Phase, Usage] = {}
+
+    def enter(self, phase: Phase, weight: float = 1.0) -> None:
+        """End the current phase and begin `phase`."""
+        self._end_current()
+        self._current = (phase, self._client.begin(self._account, weight))
+
+    def close(self) -> None:
+        """End the current phase; nothing follows. Safe to call twice."""
+        self._end_current()
+
+    def usage_since_last(self) -> dict[Phase, Usage]:
+        """By phase, of the slices that ended since the last call. Figures just ended are provisional."""
+        recent, self._recent = self._recent, []
+        self._unsettled.extend(recent)
+        self._settle()
+        return _sum(recent)
+
+    def usage(self) -> dict[Phase, Usage]:
+        """By phase, of all slices that have ended, as settled as they are now."""
+        self.usage_since_last()
+        return merge([self._settled, _sum(self._unsettled)])
+
+    def _end_current(self) -> None:
+        if self._current is not None:
+            self._current[1].end()
+            self._recent.append(self._current)
+            self._current = None
+
+    def _settle(self) -> None:
+        """Fold slices whose figures are final, oldest first, so that a long job keeps few of them."""
+        while self._unsettled:
+            phase, oldest = self._unsettled[0]
+            figures = oldest.energy()
+            if (figures is None or figures.provisional) and len(self._unsettled) <= _KEPT_SLICES:
+                return
+            self._unsettled.popleft()
+            self._settled[phase] = self._settled.get(phase, Usage()) + _usage_of(figures)
+
+
+def merge(parts: Iterable[dict[Phase, Usage]]) -> dict[Phase, Usage]:
+    """Several workers' usage by phase, added up."""
+    total: dict[Phase, Usage] = {}
+    for part in parts:
+        for phase, usage in part.items():
+            total[phase] = total.get(phase, Usage()) + usage
+    return total
+
+
+def _sum(slices: Iterable[tuple[Phase, OpenSlice]]) -> dict[Phase, Usage]:
+    return merge({phase: _usage_of(piece.energy())} for phase, piece in slices)
+
+
+def _usage_of(figures: SliceFigures | None) -> Usage:
+    if figures is None:
+        return Usage(slices=1)
+    return Usage(figures.energy_uj, figures.carbon_ugco2e, 1, 1, figures.provisional, frozenset({figures.grade}))

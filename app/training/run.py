@@ -1,0 +1,192 @@
+"""The driver of a training job: joins Ray, runs the workers, closes the books on it, publishes, reports.
+
+A worker that dies costs at most what lies after the last checkpoint: Ray Train starts the group again, and
+the new attempt is an account of its own. Metering that is down costs figures, never the job.
+
+    python -m app train deployments/jobs/digits.yaml
+
+`run_job` raises InvalidInput for a result that cannot be published, and Ray's TrainingFailedError when
+workers fail more often than the job allows.
+"""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from app.clock import Clock, SystemClock
+from app.config import settings
+from app.errors import JoulekeeperError
+from app.models.card import EnergyCard
+from app.models.repository import ModelRepository
+from app.training.data import load_data
+from app.training.job import TrainJob, load_job
+from app.training.power import PowerWatch, servers
+from app.training.publish import card_of, publish
+from app.training.summary import TrainResult, summary
+from app.training.worker import train_worker
+from app.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from app.metering.accountant import BooksClient
+
+
+def main(path: Path) -> int:
+    """Run the job file at `path`; exit status 0: finished and, if it asks for it, published. Prints what went wrong."""
+    try:
+        job = load_job(path)
+        result = run_job(job, tell=_print)
+    except (JoulekeeperError, TrainingFailedError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
+    for text in summary(result, formulas=job.report.formulas):
+        _print(text)
+    if not result.reached and job.target:
+        name, reached = job.target.metric, result.metrics.get(job.target.metric, float("nan"))
+        _print(f"{name} {reached:.4f} is below the target of {job.target.at_least}; nothing was published")
+    return 0 if result.reached else 1
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
+def run_job(
+    job: TrainJob, *, run: str = "", clock: Clock | None = None, tell: Callable[[str], None] = _print
+) -> TrainResult:
+    """Run `job` to its end, settle its energy and publish its result. `run` given again resumes that run."""
+    clock = clock or SystemClock()
+    run = run or run_name(job, clock)
+    if not ray.is_initialized():
+        ray.init(log_to_driver=True)
+    tell(f"{run}: {job.workers} workers, results below {_storage(job)}/{run}")
+    books = _books()
+    with _watching(books, clock) as watch:
+        started_ns = clock.monotonic_ns()
+        fitted = _trainer(job, run).fit()
+        ended_ns = clock.monotonic_ns()
+        _wait_for_the_books(books)
+    outcome = fitted.return_value
+    lag_ns = round(settings().settle_lag_s * NS_PER_S)
+    energy, attempts_uj = job_energy(books, run, outcome["usage"])
+    result = TrainResult(
+        name=job.name,
+        run=run,
+        seconds=(ended_ns - started_ns) / NS_PER_S,
+        metrics=outcome["metrics"],
+        attempts=outcome["attempt"],
+        energy=energy,
+        attempts_uj=attempts_uj,
+        servers=servers(watch.samples, started_ns, ended_ns, lag_ns) if watch else (),
+        reached=_reached(job, outcome["metrics"]),
+        published="",
+    )
+    return replace(result, published=_publish(job, result, fitted.checkpoint, clock)) if result.reached else result
+
+
+def run_name(job: TrainJob, clock: Clock) -> str:
+    """`<job>-<UTC time>`: under which the ledger and the storage know this run."""
+    return f"{job.name}-{datetime.fromtimestamp(clock.wall_ns() / NS_PER_S, UTC):%Y%m%d-%H%M%S}"
+
+
+def _trainer(job: TrainJob, run: str) -> TorchTrainer:
+    resources = {"CPU": job.resources.cpu} | ({"GPU": job.resources.gpu} if job.resources.gpu else {})
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job.model_dump(mode="json"), "run": run},
+        scaling_config=ScalingConfig(
+            num_workers=job.workers, use_gpu=job.resources.gpu > 0, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=run,
+            storage_path=_storage(job),
+            failure_config=FailureConfig(max_failures=job.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+
+
+def _storage(job: TrainJob) -> str:
+    return job.storage or str(settings().state_dir / "jobs")
+
+
+def _reached(job: TrainJob, metrics: dict[str, float]) -> bool:
+    return job.target is None or metrics[job.target.metric] >= job.target.at_least
+
+
+def _books() -> "BooksClient | None":
+    """The accountant, started if need be; None when metering is off or there is none."""
+    if not settings().metering:
+        return None
+    from app.metering.accountant import connect_books
+
+    try:
+        return connect_books(create=True)
+    except JoulekeeperError as error:
+        _print(f"no ledger for this run: {error}")
+        return None
+
+
+@contextlib.contextmanager
+def _watching(books: "BooksClient | None", clock: Clock) -> Iterator[PowerWatch | None]:
+    if books is None:
+        yield None
+        return
+    with PowerWatch(books.status, clock) as watch:
+        yield watch
+
+
+def _wait_for_the_books(books: "BooksClient | None") -> None:
+    """Give the meters the time they take to settle, and to deliver twice."""
+    if books is not None:
+        time.sleep(settings().settle_lag_s + 2 * settings().flush_s + 0.5)
+
+
+def job_energy(
+    books: "BooksClient | None", run: str, usage: dict[str, dict[str, Any]]
+) -> tuple[EnergyCard, dict[int, int]]:
+    """The energy of `run` and of each attempt: from the ledger if it knows the run, else from the workers' slices."""
+    by_phase = {phase: part["energy_uj"] for phase, part in usage.items()}
+    with contextlib.suppress(JoulekeeperError):
+        rows = [row for row in books.report(by="job").rows if row.group["job"] == run] if books else []
+        if rows:
+            attempts: dict[int, int] = {}
+            for row in rows:
+                number = int(row.group["attempt"] or 0)
+                attempts[number] = attempts.get(number, 0) + row.energy_uj
+            grades = sorted({grade for row in rows for grade, part in row.by_grade_uj.items() if part})
+            carbon = sum(row.carbon_ugco2e for row in rows)
+            grade = "+".join(grades) or "none"
+            return _energy_card(sum(attempts.values()), carbon, grade, "ledger", by_phase), attempts
+    grades = sorted({grade for part in usage.values() for grade in part["grade"].split("+")} - {"none"})
+    carbon = sum(part["carbon_ugco2e"] for part in usage.values())
+    source = "slices" if grades else "none"
+    return _energy_card(sum(by_phase.values()), carbon, "+".join(grades) or "none", source, by_phase), {}
+
+
+def _energy_card(energy_uj: int, carbon_ugco2e: int, grade: str, source: Any, by_phase: dict[str, int]) -> EnergyCard:
+    return EnergyCard(
+        energy_uj=energy_uj, carbon_ugco2e=carbon_ugco2e, grade=grade, source=source, by_phase_uj=by_phase
+    )
+
+
+def _publish(job: TrainJob, result: TrainResult, checkpoint: Any, clock: Clock) -> str:
+    """Publish the last checkpoint if the job asks for it; returns `name@version` or nothing."""
+    if job.publish is None:
+        return ""
+    data = load_data(job.data.source, test_share=job.data.test_share, seed=job.data.seed).card
+    card = card_of(
+        job, job.publish, run=result.run, metrics=result.metrics, data=data, energy=result.energy, clock=clock
+    )
+    with checkpoint.as_directory() as directory:
+        version = publish(ModelRepository(settings().models_root), job.publish, job, Path(directory), card)
+    return f"{job.publish.name}@{version}"

@@ -1,0 +1,140 @@
+# shellcheck shell=bash
+# Helpers of the scripts: progress lines, the virtual environment, the places and the variables of a local cluster.
+#
+# Sourced by bash, never run: what seems unused here is used there (SC2034). Knows nothing of which processes make up
+# a cluster: that is cluster.py.
+
+# shellcheck disable=SC2034
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
+VENV="$ROOT/.venv"
+CONSTRAINTS="$ROOT/scripts/constraints.txt"
+PYTHON_MIN="3.11"
+
+# HTTP, gRPC, dashboard, GCS, HAProxy statistics and metrics, Serve's fallback proxy (HTTP, gRPC), Ray client, agent.
+PORTS=(8000 9000 8265 6379 8404 9101 8500 9500 10001 52365)
+DASHBOARD="http://127.0.0.1:8265"
+
+SECONDS=0
+
+say() {
+    printf '[%3ds] %s\n' "$SECONDS" "$*"
+}
+
+warn() {
+    printf '[%3ds] warning: %s\n' "$SECONDS" "$*" >&2
+}
+
+die() {
+    printf '[%3ds] error: %s\n' "$SECONDS" "$*" >&2
+    exit 1
+}
+
+is_recent_python() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+}
+
+# Prints the first interpreter that is recent enough: $PYTHON, then python3.11, python3.12, python3.
+find_python() {
+    local candidate
+    if [[ -n "${PYTHON:-}" ]]; then
+        is_recent_python "$PYTHON" || die "PYTHON=$PYTHON is not a Python >= $PYTHON_MIN: name another or unset it"
+        printf '%s\n' "$PYTHON"
+        return
+    fi
+    for candidate in python3.11 python3.12 python3; do
+        if is_recent_python "$candidate"; then
+            printf '%s\n' "$candidate"
+            return
+        fi
+    done
+    die "no Python >= $PYTHON_MIN found (tried python3.11, python3.12, python3): install one or set PYTHON=/path/to/python"
+}
+
+# An interpreter for stdlib-only helpers: that of the environment if it works, else any recent one.
+any_python() {
+    if is_recent_python "$VENV/bin/python"; then
+        printf '%s\n' "$VENV/bin/python"
+    else
+        find_python
+    fi
+}
+
+ensure_venv() {
+    is_recent_python "$VENV/bin/python" && return
+    local python complaint
+    python="$(find_python)"
+    say "creating .venv with $python"
+    if ! complaint="$("$python" -m venv --clear "$VENV" 2>&1)"; then
+        rm -rf "$VENV"
+        printf '%s\n' "$complaint" >&2
+        die "$python could not make a virtual environment: on Debian and Ubuntu install python3-venv (it brings ensurepip)"
+    fi
+}
+
+# with_heartbeat LOG COMMAND...: runs it with its output in LOG, telling every ten seconds where it is.
+with_heartbeat() {
+    local log="$1" pid ticks=0
+    "${@:2}" </dev/null >"$log" 2>&1 &
+    pid=$!
+    while kill -0 "$pid" 2>/dev/null; do
+        sleep 1
+        ((++ticks % 10)) || say "  $(grep -v '^WARNING' "$log" | tail -n 1 | cut -c 1-90)"
+    done
+    wait "$pid"
+}
+
+# A digest of all that decides what is installed: the packages, their versions, and the sources of generated code.
+install_digest() {
+    cat "$ROOT/pyproject.toml" "$CONSTRAINTS" "$ROOT/scripts/build_stubs.py" "$ROOT"/app/protocol/*.proto |
+        sha256sum | cut -d' ' -f1
+}
+
+# install [EXTRA]: Joulekeeper, editable, with pinned dependencies; returns at once when nothing changed.
+install() {
+    local extra="${1:-}" digest stamp target
+    ensure_venv
+    digest="$(install_digest)"
+    stamp="$VENV/.joulekeeper-installed${extra:+-$extra}"
+    if [[ -f "$stamp" && "$(<"$stamp")" == "$digest" && -f "$ROOT/app/protocol/generated/__init__.py" ]]; then
+        say "installed already (.venv)"
+        return
+    fi
+    target="$ROOT${extra:+[$extra]}"
+    say "installing joulekeeper${extra:+[$extra]} into .venv (minutes the first time)"
+    rm -f "$VENV"/.joulekeeper-installed*
+    with_heartbeat "$VENV/install.log" "$VENV/bin/python" -m pip install --disable-pip-version-check --no-input \
+        --progress-bar off --constraint "$CONSTRAINTS" --editable "$target" || {
+        grep -v '^WARNING' "$VENV/install.log" | tail -n 15 >&2
+        die "pip could not install $target: its words are above, all of them in .venv/install.log"
+    }
+    printf '%s\n' "$digest" >"$VENV/.joulekeeper-installed"
+    [[ -z "$extra" ]] || printf '%s\n' "$digest" >"$stamp"
+    say "installed"
+}
+
+# Prints the state directory as app/config.py finds it, without needing the package.
+state_dir() {
+    local dir="${JOULEKEEPER_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/joulekeeper}"
+    [[ "$dir" == /* ]] || dir="$PWD/$dir"
+    printf '%s\n' "$dir"
+}
+
+# Variables that Ray reads when it starts, for Serve's fast mode. A value already set is kept.
+fast_mode() {
+    # Replicas answer directly, behind the HAProxy that Ray ships.
+    export RAY_SERVE_THROUGHPUT_OPTIMIZED="${RAY_SERVE_THROUGHPUT_OPTIMIZED:-1}"
+    export RAY_SERVE_ENABLE_HA_PROXY="${RAY_SERVE_ENABLE_HA_PROXY:-1}"
+    # 30 s by default, by which sleep at zero replicas would come late.
+    export RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S="${RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S:-2}"
+    # gRPC to a model at zero goes through the fallback proxy, which would stop at 4 MiB: 64 MiB.
+    export RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH="${RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH:-67108864}"
+    export RAY_USAGE_STATS_ENABLED="${RAY_USAGE_STATS_ENABLED:-0}"
+}
+
+# cluster COMMAND...: the helper that knows which processes are ours.
+cluster() {
+    local python
+    python="$(any_python)" || return
+    "$python" "$ROOT/scripts/cluster.py" --root "$ROOT" --state-dir "$(state_dir)" "$@"
+}

@@ -1,0 +1,133 @@
+"""A model without weights, books without a meter, and a client without a socket."""
+
+import asyncio
+import threading
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+import orjson
+import pytest
+
+from app.domain.tensor import Datatype, TensorSpec
+from app.errors import InvalidInput
+from app.serving.args import ModelArgs
+from app.serving.replica import ModelReplica
+
+
+class Echo:
+    """Gives back what it gets; `break` breaks it, `refuse` is refused, `wait` waits for `release`."""
+
+    name, version, max_rows = "elsewhere", "9", 8
+    inputs = (TensorSpec("text", Datatype.BYTES, (-1,)),)
+    outputs = (TensorSpec("text", Datatype.BYTES, (-1,)), TensorSpec("length", Datatype.INT64, (-1,)))
+
+    def __init__(self):
+        self.calls = []
+        self.release = threading.Event()
+
+    def weight(self, inputs):
+        return float(len(inputs["text"]))
+
+    def run(self, inputs):
+        texts = inputs["text"]
+        self.calls.append((threading.current_thread().name, texts.tolist()))
+        if b"break" in texts:
+            raise ZeroDivisionError("a secret")
+        if b"refuse" in texts:
+            raise InvalidInput("text 'refuse' is refused; send another")
+        if b"wait" in texts:
+            assert self.release.wait(10)
+        return {"text": texts, "length": np.array([len(text) for text in texts], np.int64)}
+
+
+@dataclass
+class FakeSlice:
+    log: list
+    what: tuple
+    receipt_id: str
+    told: object = None
+
+    def end(self):
+        self.log.append(("end", *self.what))
+
+    def energy(self):
+        return self.told
+
+
+@dataclass
+class FakeClient:
+    """Writes down what it is asked; `told` is what every slice's energy() gives."""
+
+    log: list = field(default_factory=list)
+    receipt_id: str = "r-1"
+    told: object = None
+
+    def _slice(self, *what):
+        self.log.append(("begin", *what))
+        return FakeSlice(self.log, what, self.receipt_id, self.told)
+
+    def begin(self, account, weight):
+        return self._slice(account, weight)
+
+    def begin_load(self, model, version):
+        return self._slice("load", model, version)
+
+    def close(self):
+        self.log.append(("close",))
+
+
+@dataclass
+class Served:
+    replica: ModelReplica
+    runner: Echo
+    client: FakeClient
+
+    def load(self):
+        asyncio.run(self.replica.load())
+        return self
+
+    def call(self, method, path, body=b"", headers=(), chunks=None):
+        """One HTTP request below the model's route; the answer has status, headers and body."""
+        return asyncio.run(self.acall(method, path, body, headers, chunks))
+
+    async def acall(self, method, path, body=b"", headers=(), chunks=None):
+        root = "/v2/models/echo"
+        pairs = [(name.encode(), value.encode()) for name, value in headers]
+        scope = {"type": "http", "method": method, "path": root + path, "root_path": root, "headers": pairs}
+        parts = [body] if chunks is None else chunks
+        pending = [
+            {"type": "http.request", "body": part, "more_body": i + 1 < len(parts)} for i, part in enumerate(parts)
+        ]
+        sent = []
+
+        async def receive():
+            return pending.pop(0) if pending else {"type": "http.disconnect"}
+
+        async def send(message):
+            sent.append(message)
+
+        await self.replica.http(scope, receive, send)
+        if not sent:
+            return None
+        start, content = sent
+        names = {name.decode(): value.decode() for name, value in start["headers"]}
+        return SimpleNamespace(status=start["status"], headers=names, body=content["body"])
+
+    def infer(self, *texts, **changes):
+        body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}]} | changes
+        return self.call("POST", "/infer", orjson.dumps(body))
+
+
+@pytest.fixture
+def unloaded():
+    runner, client = Echo(), FakeClient()
+    args = ModelArgs(name="echo", source="package:echo", version="2", tenant="acme", max_body_bytes=400)
+    replica = ModelReplica(args, open_client=lambda _: client, load_runner=lambda _: runner)
+    yield Served(replica, runner, client)
+    replica.model.close()
+
+
+@pytest.fixture
+def served(unloaded):
+    return unloaded.load()

@@ -1,0 +1,174 @@
+"""The HTTP door: routes, refusals, bounds and what a response carries."""
+
+import asyncio
+import logging
+from types import SimpleNamespace
+
+import orjson
+import pytest
+
+TOLD = SimpleNamespace(energy_uj=1200, carbon_ugco2e=160, grade="counter", provisional=True)
+
+
+def error_of(response):
+    return orjson.loads(response.body)["error"]
+
+
+def test_an_inference_answers_under_the_served_name_and_version(served):
+    response = served.infer("hi", "there", id="seven")
+    assert response.status == 200
+    assert response.headers["content-type"] == "application/json"
+    message = orjson.loads(response.body)
+    assert (message["model_name"], message["model_version"], message["id"]) == ("echo", "2", "seven")
+    assert [output["data"] for output in message["outputs"]] == [["hi", "there"], [2, 5]]
+
+
+def test_only_the_outputs_asked_for_are_sent(served):
+    message = orjson.loads(served.infer("hi", outputs=[{"name": "length"}]).body)
+    assert [output["name"] for output in message["outputs"]] == ["length"]
+
+
+def test_the_receipt_is_in_parameters_and_headers(served):
+    served.client.told = TOLD
+    response = served.infer("hi")
+    assert orjson.loads(response.body)["parameters"] == {
+        "receipt_id": "r-1",
+        "energy_uj": 1200,
+        "carbon_ugco2e": 160,
+        "grade": "counter",
+        "provisional": True,
+    }
+    assert {name: value for name, value in response.headers.items() if name.startswith("x-")} == {
+        "x-joulekeeper-receipt_id": "r-1",
+        "x-joulekeeper-energy_uj": "1200",
+        "x-joulekeeper-carbon_ugco2e": "160",
+        "x-joulekeeper-grade": "counter",
+        "x-joulekeeper-provisional": "true",
+    }
+
+
+def test_without_figures_the_receipt_has_only_its_id(served):
+    assert orjson.loads(served.infer("hi").body)["parameters"] == {"receipt_id": "r-1", "provisional": True}
+
+
+def test_without_metering_there_is_no_receipt(served):
+    served.client.receipt_id = ""
+    response = served.infer("hi")
+    assert "parameters" not in orjson.loads(response.body)
+    assert not [name for name in response.headers if name.startswith("x-")]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "says"),
+    [
+        ("POST", "/versions/3/infer", 404, "echo has no version '3' here; 2 is served"),
+        ("POST", "/nothing", 404, "no path '/v2/models/echo/nothing'"),
+        ("POST", "/infer/more", 404, "no path"),
+        ("GET", "2/infer", 404, "no model 'echo2/infer' here; this is echo@2"),
+        ("GET", "/infer", 405, "use POST"),
+        ("POST", "", 405, "use GET"),
+        ("DELETE", "/ready", 405, "use GET"),
+    ],
+)
+def test_a_wrong_path_or_method_is_refused(served, method, path, status, says):
+    response = served.call(method, path)
+    assert response.status == status
+    assert says in error_of(response)
+
+
+def test_a_wrong_method_is_told_the_right_one(served):
+    assert served.call("GET", "/infer").headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("path", ["", "/", "/versions/2", "/versions/2/"])
+def test_metadata_is_at_the_model_and_at_its_version(served, path):
+    message = orjson.loads(served.call("GET", path).body)
+    assert (message["name"], message["versions"], message["platform"]) == ("echo", ["2"], "joulekeeper")
+    assert message["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+
+
+def test_head_answers_like_get_without_a_body(served):
+    got, headed = served.call("GET", "/ready"), served.call("HEAD", "/ready")
+    assert headed.status == got.status == 200
+    assert headed.headers == got.headers
+    assert headed.body == b""
+
+
+def test_before_loading_everything_says_try_again(unloaded):
+    for method, path in (("GET", ""), ("GET", "/ready"), ("POST", "/infer")):
+        assert unloaded.call(method, path, b"{}").status == 503
+    assert "echo@2 is not loaded; try again" in error_of(unloaded.call("GET", ""))
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"{", "the body is not JSON"),
+        (b'{"inputs": []}', "input 'text' is missing"),
+        (b'{"inputs": [{"name": "text", "datatype": "FP32", "shape": [1], "data": [1]}]}', "must be BYTES"),
+    ],
+)
+def test_a_bad_body_is_the_callers_fault_and_is_not_charged(served, body, says):
+    before = len(served.client.log)
+    response = served.call("POST", "/infer", body)
+    assert response.status == 400
+    assert says in error_of(response)
+    assert len(served.client.log) == before
+
+
+def test_a_declared_length_beyond_the_bound_is_refused_unread(served):
+    response = served.call("POST", "/infer", headers=[("content-length", "401")], chunks=[])
+    assert response.status == 413
+    assert "the body has 401 bytes, at most 400 are read" in error_of(response)
+    assert response.headers["connection"] == "close"
+
+
+def test_a_chunked_body_is_refused_once_it_passes_the_bound(served):
+    response = served.call("POST", "/infer", chunks=[b"x" * 200, b"x" * 201, b"never read"])
+    assert response.status == 413
+    assert "more than 400" in error_of(response)
+
+
+def test_a_body_in_pieces_is_one_body(served):
+    body = b'{"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["hi"]}]}'
+    assert served.call("POST", "/infer", chunks=[body[:30], body[30:50], body[50:]]).status == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "status"), [(("content-encoding", "gzip"), 415), (("inference-header-content-length", "9"), 400)]
+)
+def test_what_cannot_be_read_is_refused_by_its_header(served, header, status):
+    response = served.call("POST", "/infer", b"{}", headers=[header])
+    assert response.status == status
+    assert "not supported" in error_of(response)
+
+
+def test_a_refusal_of_the_model_is_passed_on(served):
+    response = served.infer("refuse")
+    assert response.status == 400
+    assert error_of(response) == "text 'refuse' is refused; send another"
+
+
+def test_a_failure_of_the_model_is_logged_and_told_by_its_type_only(served, caplog):
+    with caplog.at_level(logging.ERROR, "ray.serve"):
+        response = served.infer("break")
+    assert response.status == 500
+    assert error_of(response) == "echo@2 failed with ZeroDivisionError; the replica's log has the details"
+    assert served.infer("hi").status == 200
+
+
+def test_a_client_that_leaves_is_not_answered(served):
+    assert served.call("POST", "/infer", chunks=[]) is None
+
+
+def test_the_lifespan_is_acknowledged(served):
+    sent, pending = [], [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+    async def receive():
+        return pending.pop(0)
+
+    async def send(message):
+        sent.append(message["type"])
+
+    asyncio.run(served.replica.http({"type": "lifespan"}, receive, send))
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
