@@ -9,6 +9,7 @@ Knows nothing of devices, accounts or time. Every raw number carries its unit in
     1.0
 """
 
+import math
 from collections.abc import Sequence
 
 UJ_PER_MJ = 1_000  # microjoules in a millijoule
@@ -48,8 +49,9 @@ def carbon_ug(energy_uj: int, intensity_g_per_kwh: float) -> int:
 def split_exactly(total: int, weights: Sequence[float]) -> list[int]:
     """Divide `total` >= 0 by non-negative `weights` so that the parts add up to it (largest remainder).
 
-    Ties go to the earlier part; with all weights zero the parts are equal. An empty `weights` is allowed
-    only for a `total` of zero. Raises ValueError otherwise.
+    Ties go to the earlier part; a weight of zero gets nothing, unless all are zero: then the parts are equal. Exact
+    for any total; weights below 2**-60 of the largest count as zero. An empty `weights` is allowed only for a
+    `total` of zero. Raises ValueError otherwise.
     """
     if total < 0:
         raise ValueError(f"total must be >= 0, got {total}")
@@ -57,17 +59,15 @@ def split_exactly(total: int, weights: Sequence[float]) -> list[int]:
         if total:
             raise ValueError(f"nobody to give {total} to: weights are empty")
         return []
-    whole = sum(weights)
-    if whole <= 0:
-        weights, whole = [1.0] * len(weights), float(len(weights))
-    shares = [total * (weight / whole) for weight in weights]
-    parts = [int(share) for share in shares]
+    largest = max(weights)
+    # Integers, because a float share of a month's microjoules can be off by more than one.
+    scale = 60 - math.frexp(largest)[1]
+    whole_weights = [int(math.ldexp(weight, scale)) for weight in weights] if largest > 0 else [1] * len(weights)
+    whole = sum(whole_weights)
+    parts = [total * weight // whole for weight in whole_weights]
     missing = total - sum(parts)
     if missing:
-        # Beyond 2**53 a float share can be off by more than one: give whole rounds first, either way.
-        each, missing = divmod(missing, len(parts))
-        parts = [part + each for part in parts]
-        by_remainder = sorted(range(len(parts)), key=lambda i: (parts[i] - shares[i], i))
+        by_remainder = sorted(range(len(parts)), key=lambda i: -(total * whole_weights[i] % whole))
         for i in by_remainder[:missing]:
             parts[i] += 1
     return parts

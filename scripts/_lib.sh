@@ -11,8 +11,8 @@ VENV="$ROOT/.venv"
 CONSTRAINTS="$ROOT/scripts/constraints.txt"
 PYTHON_MIN="3.11"
 
-# HTTP, gRPC, dashboard, GCS, HAProxy statistics and metrics, Serve's fallback proxy (HTTP, gRPC), Ray client, agent.
-PORTS=(8000 9000 8265 6379 8404 9101 8500 9500 10001 52365)
+# HTTP, gRPC, dashboard, GCS, HAProxy statistics and metrics, Serve's fallback proxy (HTTP, gRPC), Ray client.
+PORTS=(8000 9000 8265 6379 8404 9101 8500 9500 10001)
 DASHBOARD="http://127.0.0.1:8265"
 
 SECONDS=0
@@ -90,8 +90,8 @@ install_digest() {
         sha256sum | cut -d' ' -f1
 }
 
-# install [EXTRA]: Joulekeeper, editable, with pinned dependencies; returns at once when nothing changed.
-install() {
+# install_package [EXTRA]: Joulekeeper, editable, with pinned dependencies; returns at once when nothing changed.
+install_package() {
     local extra="${1:-}" digest stamp target
     ensure_venv
     digest="$(install_digest)"

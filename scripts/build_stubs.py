@@ -43,9 +43,7 @@ def build_stubs(root: Path) -> Path:
         ]
     )
     if status:
-        raise RuntimeError(
-            f"protoc refused {root / SOURCE / PROTO} with status {status}; its message is above"
-        )
+        raise RuntimeError(f"protoc refused {root / SOURCE / PROTO} with status {status}; its message is above")
     (target / "__init__.py").touch()
     return target
 

@@ -132,6 +132,16 @@ class Checkout:
     def end(self) -> int:
         """End everything that is ours: raylets first, then the rest, politely, then not. Returns how many are left."""
         began = self._ours()
+        left = self._end_all() if began else []
+        for process in left:
+            print(f"pid {process.pid} is still there: {process.command[:120]}", file=sys.stderr)
+        if not left:
+            self._record_path.unlink(missing_ok=True)
+            _forget_address()
+        print(f"ended {len(began) - len(left)} processes" if began else "nothing of ours was running")
+        return len(left)
+
+    def _end_all(self) -> list[Process]:
         _signal(self._ours(_is_raylet), signal.SIGTERM)
         self._wait(_is_raylet)
         _signal(self._ours(), signal.SIGTERM)
@@ -142,14 +152,7 @@ class Checkout:
                 break
             _signal(left, signal.SIGKILL)
             time.sleep(0.2)
-        left = self._ours()
-        for process in left:
-            print(f"pid {process.pid} is still there: {process.command[:120]}", file=sys.stderr)
-        if not left:
-            self._record_path.unlink(missing_ok=True)
-            _forget_address()
-        print(f"ended {len(began) - len(left)} processes" if began else "nothing of ours was running")
-        return len(left)
+        return self._ours()
 
     def port_holders(self, ports: Collection[int]) -> list[str]:
         """A sentence for each of `ports` that a process which is not ours holds."""

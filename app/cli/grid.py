@@ -39,7 +39,9 @@ def columns(*titles: str) -> tuple[Column, ...]:
 
 def rich_table(grid: Grid) -> Table:
     """The grid for a terminal; cells are shown as they are, never read as markup."""
-    table = Table(title=grid.title, title_justify="left", caption="\n".join(grid.notes), caption_justify="left")
+    table = Table(
+        title=escape(grid.title), title_justify="left", caption=escape("\n".join(grid.notes)), caption_justify="left"
+    )
     for i, column in enumerate(grid.columns):
         footer = grid.total[i] if grid.total else ""
         table.add_column(

@@ -1,4 +1,4 @@
-"""The commands that read the books: report, receipt, ledger audit.
+"""The commands about the books: report, receipt, ledger audit, ledger close.
 
 Rendering is in rendering.py; the way to the books in cluster.py.
 """
@@ -13,6 +13,7 @@ from app.cli.rendering import audit_grid, receipt_grid, report_grid
 from app.clock import SystemClock
 from app.console.exports import report_csv
 from app.console.period import local_now, parse_period
+from app.engine.views import Closing
 from app.errors import InvalidInput
 
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON, for scripts.")]
@@ -73,7 +74,7 @@ def receipt(
         terminal.show(receipt_grid(answer))
 
 
-ledger = typer.Typer(help="Check the books.", no_args_is_help=True)
+ledger = typer.Typer(help="Check the books, and close them before a stop.", no_args_is_help=True)
 
 
 @ledger.command()
@@ -88,3 +89,13 @@ def audit(as_json: JsonOption = False) -> None:
         terminal.fault(f"fault: {sentence}")
     if not answer.ok:
         raise typer.Exit(terminal.FAULT_FOUND)
+
+
+@ledger.command()
+def close(as_json: JsonOption = False) -> None:
+    """Before a planned stop: every meter takes a closing reading, delivers it and goes."""
+    answer = Closing(meters=cluster.books().close_books())
+    if as_json:
+        terminal.show_json(answer)
+    else:
+        typer.echo(f"{answer.meters} meter(s) closed their books")

@@ -53,7 +53,9 @@ def validate(config: Mapping[str, Any]) -> None:
     try:
         ServeDeploySchema.model_validate(dict(config))
     except ValidationError as error:
-        faults = (f"{_place(config, fault['loc'])}: {fault['msg']}" for fault in error.errors())
+        faults = (
+            f"{_place(config, fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()
+        )
         raise InvalidInput(f"not a Serve config: {'; '.join(faults)}") from error
 
 
@@ -61,7 +63,7 @@ def _place(config: Mapping[str, Any], loc: tuple[int | str, ...]) -> str:
     """Where a fault is, with an application's name in place of its number."""
     if len(loc) > 1 and loc[0] == "applications" and isinstance(loc[1], int):
         name = config["applications"][loc[1]].get("name", loc[1])
-        return ".".join(("application", repr(name), *map(str, loc[2:])))
+        return f"application {'.'.join((repr(name), *map(str, loc[2:])))}"
     return ".".join(map(str, loc))
 
 

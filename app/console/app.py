@@ -5,6 +5,8 @@ the deployment at the foot of the file. Used by Serve configs as `import_path: a
 """
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -22,7 +24,7 @@ from app.console.books import Books, MendingBooks
 from app.console.catalogue import ServeCatalogue
 from app.console.grpc import ServerCalls
 from app.console.period import local_now
-from app.errors import Unavailable
+from app.errors import JoulekeeperError, Unavailable
 from app.metering.accountant import connect_books
 
 
@@ -46,10 +48,17 @@ async def _serve_details() -> Mapping[str, Any]:
         raise Unavailable(f"Serve's controller does not answer: {error}") from error
 
 
+def _open_books() -> None:
+    """Start the accountant, and with it the head's meter, before the first model loads: its cold start is booked then."""
+    with contextlib.suppress(ray.exceptions.RayError, JoulekeeperError):
+        connect_books(create=settings().metering)
+
+
 class Console(ServerCalls):
-    """The deployment's class. Nothing is asked of anybody before the first request."""
+    """The deployment's class."""
 
     def __init__(self) -> None:
+        threading.Thread(target=_open_books, name="open-books", daemon=True).start()
         clock = SystemClock()
         self.catalogue = ServeCatalogue(_serve_details, clock)
         self._now = partial(local_now, clock)

@@ -41,7 +41,7 @@ class Device:
     boot: str
     """Boot id of the host: counters start anew with it."""
     uuid: str
-    """Unique on the host: NVML's UUID, `rapl:package-0`, or a name that holds a model's coefficients. Never an index."""
+    """Unique on the host: NVML's UUID, `rapl:package-0`, a name that holds a model's coefficients. Never an index."""
     kind: DeviceKind
     name: str
     """For people: the product name."""

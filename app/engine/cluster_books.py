@@ -18,6 +18,7 @@ from app.clock import Clock
 from app.domain.account import WORK_ACCOUNTS, AccountName
 from app.engine.evidence import Evidence
 from app.engine.views import Audit, DeviceAudit, DeviceStatus, NodeStatus, Report, ReportKey, ReportRow, Status
+from app.errors import BooksDamaged
 from app.ledger.audit import (
     MAX_FAULTS,
     ChainTally,
@@ -57,7 +58,7 @@ class ClusterBooks:
     # Booking
 
     def deliver(self, batches: Sequence[Batch]) -> tuple[int, int]:
-        """Book batches of one meter in order; returns the position of the last. Raises Unavailable."""
+        """Book batches of one meter in order; returns the position of the last. Raises Unavailable, BooksDamaged."""
         for batch in batches:
             self._store.book(batch)
             with self._lock:
@@ -128,7 +129,7 @@ class ClusterBooks:
     def audit(self, testimonies: Sequence[Evidence] = ()) -> Audit:
         """Recompute the books from raw readings; `testimonies` are those of the meters that are alive."""
         by_meter = {evidence.meter: evidence for evidence in testimonies}
-        chains = [tally_chain(meter, self._store.batches(meter)) for meter in self._store.meters()]
+        chains = [self._tally(meter) for meter in sorted({*self._store.meters(), *by_meter})]
         faults = [fault for chain in chains for fault in chain.faults]
         pending: dict[str, int] = {}
         for chain in chains:
@@ -148,6 +149,12 @@ class ClusterBooks:
             gap_share=gap_uj / energy_uj if energy_uj else 0.0,
         )
 
+    def _tally(self, meter: str) -> ChainTally:
+        try:
+            return tally_chain(meter, self._store.batches(meter))
+        except BooksDamaged as error:
+            return ChainTally(meter, faults=[str(error)])
+
     def _balances_by_text(self) -> dict[tuple[str, str], int]:
         return {
             (balance.device, account_text(balance.account.labels())): balance.energy_uj
@@ -155,9 +162,10 @@ class ClusterBooks:
         }
 
     def _device_audits(self, chains: Sequence[ChainTally], pending: dict[str, int]) -> list[DeviceAudit]:
-        tallies: dict[str, DeviceTally] = {}
+        tallies: dict[str, DeviceTally] = defaultdict(DeviceTally)
         for chain in chains:
-            tallies |= chain.devices
+            for key, part in chain.devices.items():
+                tallies[key].add(part)
         return [
             DeviceAudit(
                 device_key=device.key,
@@ -226,7 +234,9 @@ class ClusterBooks:
 
     def meter_of_tag(self, tag: str) -> str | None:
         """The meter whose receipts begin with `tag`; None if it was never heard of."""
-        for meter, last in self._heard.items():
+        with self._lock:
+            heard = dict(self._heard)
+        for meter, last in heard.items():
             if node_tag(last.body["machine"], last.body["boot"]) == tag:
                 return meter
         return None
@@ -262,9 +272,9 @@ def _by_device(totals: Iterable[Balance]) -> dict[str, int]:
 
 
 def _device_statuses(heard: Iterable[_Heard], energy: dict[str, int], store: Store) -> Iterable[DeviceStatus]:
+    known = {device.key: device for device in store.devices()}
     for last in heard:
         body = last.body
-        known = {device.key: device for device in store.devices()}
         for uuid, vitals in body["vitals"].items():
             key = f"{body['machine']}/{body['boot']}/{uuid}"
             if key in known:

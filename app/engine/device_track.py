@@ -108,7 +108,7 @@ class DeviceTrack:
         kind, self._resume_kind = self._resume_kind, DeltaKind.NORMAL
         delta = delta_between(self.device, before, reading, kind)
         if delta is None:
-            self.last, self._snapshot = before, earlier
+            self.last, self._snapshot, self._resume_kind = before, earlier, kind
             return None
         interval = Interval(delta, earlier, snapshot)
         self.pending.append(interval)

@@ -9,7 +9,7 @@ and tests drive it by hand.
     books.commit(final=True)           # a closing batch before the meter leaves
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +18,7 @@ from app.domain.account import Account
 from app.domain.place import Place
 from app.domain.reading import (
     CounterReading,
+    Delta,
     DeltaKind,
     Grade,
     PowerReading,
@@ -60,7 +61,8 @@ class NodeBooks:
         self._has_host = any(track.device.kind.is_host for track in self.tracks.values())
         self._postings: dict[tuple[str, Account], list[int]] = {}
         self._vitals: dict[str, Vitals] = {}
-        self._processes: dict[str, Sequence[ProcessUse]] = {}
+        self._looks: deque[tuple[int, dict[str, Sequence[ProcessUse]]]] = deque()
+        self._absent: dict[str, Any] = {}
         self._looked_ns = -_LOOK_EVERY_NS
         self.failures: dict[str, str] = {}
         """Devices that could not be read at the last tick, with the reason."""
@@ -91,10 +93,14 @@ class NodeBooks:
     def _look(self, now_ns: int) -> None:
         """Figures that are shown, and who is on the accelerators."""
         self._looked_ns = now_ns
+        processes = {}
         for uuid, sensor in self._sensor_of.items():
             self._vitals[uuid] = sensor.vitals(uuid)
             if not self.tracks[uuid].device.kind.is_host:
-                self._processes[uuid] = sensor.processes(uuid)
+                processes[uuid] = sensor.processes(uuid)
+        self._looks.append((now_ns, processes))
+        while len(self._looks) > 1 and self._looks[1][0] <= now_ns - self._settle_lag_ns:
+            self._looks.popleft()
 
     def read(self, uuid: str) -> Reading:
         """One reading of a device beside the sampling. Raises SensorUnusable."""
@@ -136,7 +142,7 @@ class NodeBooks:
     def _use(self, track: DeviceTrack, interval: Interval, host: dict[tuple[int, int], HostUse]) -> HostUse:
         """CPU time for a host device, process utilisation for an accelerator."""
         if not track.device.kind.is_host:
-            return self._accelerator_use(track.device.uuid)
+            return self._accelerator_use(interval.delta)
         moment = (id(interval.before), id(interval.after))
         if moment not in host:
             working = frozenset(ring.header.resident.process.pid for ring in self.rings.rings.values())
@@ -144,12 +150,17 @@ class NodeBooks:
             host[moment] = self._host_load.between(interval.before, interval.after, working, watched)
         return host[moment]
 
-    def _accelerator_use(self, uuid: str) -> HostUse:
-        """Utilisation by process as last sampled; a foreign process without a figure counts as one device's worth."""
+    def _accelerator_use(self, delta: Delta) -> HostUse:
+        """Utilisation by process, of the first look after the interval (each look tells of the second before it).
+
+        A foreign process without a figure counts as one device's worth.
+        """
+        look = next((seen for at_ns, seen in self._looks if at_ns >= delta.end_ns), None) or self._looks[-1][1]
+        seen = look.get(delta.device.uuid, ())
         ours = {ring.header.resident.process.pid for ring in self.rings.rings.values()}
-        known = {use.pid: use.utilization for use in self._processes.get(uuid, ()) if use.utilization is not None}
+        known = {use.pid: use.utilization for use in seen if use.utilization is not None}
         foreign = sum(share for pid, share in known.items() if pid not in ours)
-        if not known and any(use.pid not in ours for use in self._processes.get(uuid, ())):
+        if not known and any(use.pid not in ours for use in seen):
             foreign = 1.0
         return HostUse({pid: share for pid, share in known.items() if pid in ours}, Others(foreign=foreign))
 
@@ -183,13 +194,21 @@ class NodeBooks:
         fresh = [track for track in self.tracks.values() if track.raw]
         if not fresh and not final:
             return None
-        through_ns = min((track.raw[-1].at_ns for track in fresh), default=self._clock.monotonic_ns())
-        self.rings.commit(through_ns)
         batch = self.journal.append(self._body([_device_record(track) for track in fresh], final))
+        self.rings.commit(self._settled_ns())  # after the journal: no receipt tells more than the books
         for track in fresh:
             track.mark_committed()
         self._postings.clear()
         return batch
+
+    def _settled_ns(self) -> int:
+        """Up to when every device that can be read is attributed."""
+        ends = [
+            track.end_of_batch()[0].at_ns
+            for uuid, track in self.tracks.items()
+            if track.raw or (track.committed is not None and uuid not in self.failures)
+        ]
+        return min(ends, default=self._clock.monotonic_ns())
 
     def _body(self, devices: list[dict[str, Any]], final: bool) -> Body:
         now_ns, wall_ns = self._clock.monotonic_ns(), self._clock.wall_ns()
@@ -239,7 +258,8 @@ class NodeBooks:
         """What the next meter of this node needs to continue: power levels now, readings and clocks as committed."""
         return {
             "clean": final,
-            "devices": {
+            "devices": self._absent
+            | {
                 uuid: {"floor_mw": track.floor.floor_mw, "ceiling_mw": track.ceiling_mw, **_end_of(track)}
                 for uuid, track in self.tracks.items()
                 if track.committed is not None
@@ -253,7 +273,9 @@ class NodeBooks:
         point = last.body["resume"]
         kind = DeltaKind.UNWATCHED if point["clean"] else DeltaKind.DEAD
         for uuid, known in point["devices"].items():
-            if uuid in self.tracks:
+            if uuid not in self.tracks:
+                self._absent[uuid] = known  # for the next meter that can open it
+            else:
                 track = self.tracks[uuid]
                 snapshot = ProcessSnapshot(known["busy_ns"], {int(pid): used for pid, used in known["cpu_ns"].items()})
                 track.resume(_reading(track, *known["last"]), snapshot, kind)

@@ -19,7 +19,9 @@ from app.ledger.ring import GRADE_BITS, SETTLED, RingReader, ring_paths
 from app.units import NS_PER_S
 
 _FAR_NS = np.iinfo(np.int64).max
+_WEIGHT_BOUNDS = (1e-9, 1e18)
 _DEAD_RINGS_KEPT = 256
+_LIST_EVERY_NS = NS_PER_S  # a directory's time stamp is too coarse to tell two changes within a few ms
 
 Alive = Callable[[ProcessKey], bool]
 
@@ -32,6 +34,7 @@ class WatchedRing:
         self.header = reader.header
         self.ended_ns: int | None = None
         """When the process closed its ring or was found dead."""
+        self._seen_alive = False
         self._active: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._credit: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._grades: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
@@ -46,16 +49,23 @@ class WatchedRing:
         if self.ended_ns is None:
             closed_ns = self.reader.closed_ns
             if closed_ns is not None or not alive(self.header.resident.process):
-                self.ended_ns = closed_ns or now_ns
+                self.ended_ns = closed_ns or (now_ns if self._seen_alive else self._last_sign_ns(now_ns))
+        self._seen_alive = True
         fresh = self.reader.poll(final=self.ended_ns is not None)
         if len(fresh):
             self._active = np.concatenate((self._active, fresh))
             self._credit = np.concatenate((self._credit, np.zeros(len(fresh), np.int64)))
             self._grades = np.concatenate((self._grades, np.zeros(len(fresh), np.uint32)))
+        if len(self._active) > self.reader.capacity:  # nothing commits, as no device can be read
+            self._keep(self.reader.records["number"][self._slots()] == self._active.astype(np.uint64) + 1)
         if self.ended_ns is not None and len(self._active):
             slots = self._slots()
             still_open = slots[self.reader.records["end_ns"][slots] == 0]
             self.reader.records["end_ns"][still_open] = self.ended_ns
+
+    def _last_sign_ns(self, now_ns: int) -> int:
+        """When a process that was found dead at the first look worked last: who knows how long it has been dead."""
+        return min(now_ns, max(self.header.born_ns, self.reader.last_sign_ns))
 
     def claim(self, delta: Delta, used: float | None) -> tuple[Claim, npt.NDArray[np.int64]] | None:
         """What this process may claim of `delta`, with the positions of its slices for `credit`."""
@@ -63,8 +73,7 @@ class WatchedRing:
         if not delta.device.kind.is_host and delta.device.uuid not in resident.device_uuids:
             return None
         share = self.header.host_share if delta.device.kind.is_host else self.header.gpu_share
-        if not self._resident_during(delta):
-            share = 0.0
+        share *= self._residency(delta)
         rows = self.reader.records[self._slots()]
         starts = rows["start_ns"].astype(np.int64)
         ends = np.where(rows["end_ns"] == 0, _FAR_NS, rows["end_ns"]).astype(np.int64)
@@ -78,15 +87,17 @@ class WatchedRing:
             used,
             starts[positions],
             ends[positions],
-            np.maximum(rows["weight"][positions].astype(np.float64), 1e-9),
+            np.nan_to_num(rows["weight"][positions].astype(np.float64)).clip(*_WEIGHT_BOUNDS),
         )
         return claim, positions
 
-    def _resident_during(self, delta: Delta) -> bool:
-        return self.header.born_ns < delta.end_ns and (self.ended_ns is None or self.ended_ns > delta.start_ns)
+    def _residency(self, delta: Delta) -> float:
+        """Part of the interval in which the process lived, 0..1."""
+        until_ns = delta.end_ns if self.ended_ns is None else min(self.ended_ns, delta.end_ns)
+        return max(0, until_ns - max(self.header.born_ns, delta.start_ns)) / delta.duration_ns
 
     def credit(self, positions: npt.NDArray[np.int64], parts: npt.NDArray[np.int64], delta: Delta) -> None:
-        """Remember energy for slices until the next commit; what an earlier life of the meter wrote is not added twice."""
+        """Remember energy for slices until the next commit; what an earlier meter wrote is not added twice."""
         slots = self._slots()[positions]
         rows = self.reader.records[slots]
         begin = np.maximum(rows["start_ns"].astype(np.int64), delta.start_ns)
@@ -118,17 +129,17 @@ class WatchedRing:
         ends = records["end_ns"][slots]
         done = whole & (ends != 0) & (ends <= through_ns)
         records["state"][slots[done]] |= SETTLED
-        going = whole & ~done
-        self._active, self._credit, self._grades = (
-            self._active[going],
-            self._credit[going],
-            self._grades[going],
-        )
+        self._keep(whole & ~done)
 
     def skip_settled(self) -> None:
-        """After a restart: forget what an earlier life of the meter settled."""
-        keep = (self.reader.records["state"][self._slots()] & SETTLED) == 0
-        self._active, self._credit, self._grades = self._active[keep], self._credit[keep], self._grades[keep]
+        """After a restart: forget what an earlier life of the meter settled, and what it read before it was lost."""
+        settled = (self.reader.records["state"][self._slots()] & SETTLED) != 0
+        if np.any(settled):
+            self.reader.lost = 0
+        self._keep(~settled)
+
+    def _keep(self, which: npt.NDArray[np.bool_]) -> None:
+        self._active, self._credit, self._grades = self._active[which], self._credit[which], self._grades[which]
 
     def _slots(self) -> npt.NDArray[np.int64]:
         slots: npt.NDArray[np.int64] = self._active % self.reader.capacity
@@ -143,6 +154,7 @@ class RingWatch:
         self._receipt_age_s = receipt_age_s
         self._known: set[Path] = set()
         self._stamp_ns = -1
+        self._listed_ns = -_LIST_EVERY_NS
         self.rings: dict[str, WatchedRing] = {}
 
     def poll(self, now_ns: int) -> None:
@@ -183,9 +195,9 @@ class RingWatch:
             stamp_ns = self._directory.stat().st_mtime_ns
         except FileNotFoundError:
             return
-        if stamp_ns == self._stamp_ns:
+        if stamp_ns == self._stamp_ns and now_ns - self._listed_ns < _LIST_EVERY_NS:
             return
-        self._stamp_ns = stamp_ns
+        self._stamp_ns, self._listed_ns = stamp_ns, now_ns
         for path in ring_paths(self._directory):
             if path not in self._known:
                 self._known.add(path)

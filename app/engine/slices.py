@@ -41,6 +41,12 @@ class BoardCache:
         self._reader: BoardReader | None = None
         self._seen: tuple[float, list[Present]] | None = None
         self._seen_ns = -_BOARD_CACHE_NS
+        self._intensity = 0.0
+
+    @property
+    def intensity_g_per_kwh(self) -> float:
+        """As last shown; 0 before any meter showed one."""
+        return self._intensity
 
     def present(self) -> tuple[float, list[Present]] | None:
         """(intensity_g_per_kwh, this process's devices); None when no meter shows them."""
@@ -52,28 +58,25 @@ class BoardCache:
 
     def is_stale(self) -> bool:
         """True when no meter has written for BOARD_STALE_NS."""
-        now_ns = self._clock.monotonic_ns()
-        return self._open() is None or now_ns - self._open_updated() > BOARD_STALE_NS
+        return self._fresh_reader(self._clock.monotonic_ns()) is None
 
     def _look(self, now_ns: int) -> tuple[float, list[Present]] | None:
-        reader = self._open()
-        if reader is None or now_ns - reader.updated_ns() > BOARD_STALE_NS:
-            return None
-        shown = reader.read()
+        reader = self._fresh_reader(now_ns)
+        shown = reader.read() if reader else None
         if shown is None:
             return None
+        self._intensity = shown[0]
         return shown[0], [present for present in shown[1] if relevant(present, self._hashes)]
 
-    def _open(self) -> BoardReader | None:
-        if self._reader is None:
+    def _fresh_reader(self, now_ns: int) -> BoardReader | None:
+        """The board while a meter writes it. A stale one is opened anew each time: its file may have been replaced."""
+        reader = self._reader
+        if reader is None or now_ns - reader.updated_ns() > BOARD_STALE_NS:
             try:
-                self._reader = BoardReader(self._path)
+                reader = self._reader = BoardReader(self._path)
             except (OSError, ValueError):
                 return None
-        return self._reader
-
-    def _open_updated(self) -> int:
-        return self._reader.updated_ns() if self._reader else 0
+        return reader if now_ns - reader.updated_ns() <= BOARD_STALE_NS else None
 
 
 class SliceBook:
@@ -96,6 +99,10 @@ class SliceBook:
         self.ring.end(sequence, end_ns)
         with self._lock:
             self._open -= 1
+
+    def touch(self) -> None:
+        """Say that this process is alive; to be called every few seconds."""
+        self.ring.touch(self.clock.monotonic_ns())
 
     def close(self) -> None:
         """No more slices from this process."""
@@ -134,8 +141,8 @@ class OpenSlice:
         shown = self._book.board.present()
         booked = self._book.ring.energy(self._sequence)
         if booked is not None and booked[2]:
-            intensity = shown[0] if shown else 0.0
-            return SliceEnergy(booked[0], carbon_ug(booked[0], intensity), grades_text(booked[1]), provisional=False)
+            carbon_ugco2e = carbon_ug(booked[0], self._book.board.intensity_g_per_kwh)
+            return SliceEnergy(booked[0], carbon_ugco2e, grades_text(booked[1]), provisional=False)
         return self._estimate(*shown) if shown and shown[1] else None
 
     def _estimate(self, intensity_g_per_kwh: float, devices: list[Present]) -> SliceEnergy:

@@ -129,3 +129,10 @@ class Status(View):
     devices: tuple[DeviceStatus, ...]
     by_account_uj: dict[str, int]
     warnings: tuple[str, ...]
+
+
+class Closing(View):
+    """The result of `joulekeeper ledger close`."""
+
+    meters: int
+    """How many meters took a closing reading and had it acknowledged."""

@@ -35,7 +35,7 @@ class Claim:
     share: float = 1.0
     """Part of the device that the process reserved, 0..1."""
     used: float | None = None
-    """Host: its CPU nanoseconds in the interval. Accelerator: its utilisation 0..1, None if the device does not tell."""
+    """Host: its CPU nanoseconds in the interval. Accelerator: its utilisation 0..1; None: the device does not tell."""
     starts_ns: Times = field(default_factory=lambda: _NO_TIMES)
     ends_ns: Times = field(default_factory=lambda: _NO_TIMES)
     """Ends of its slices; a slice still open ends after the delta."""
@@ -79,8 +79,8 @@ def attribute(
 ) -> Attribution:
     """Divide `delta` among `claims` and `others`.
 
-    `floor_mw` is the device's power when nobody works on it; `ceiling_mw` the highest power seen on it, which bounds what
-    slices may explain of an interval that nobody watched (0: not known, their time's share then).
+    `floor_mw` is the device's power when nobody works on it; `ceiling_mw` the highest power seen on it, which bounds
+    what slices may explain of an interval that nobody watched (0: not known, their time's share then).
     """
     covers = [_open_time(claim, delta) for claim in claims]
     result = Attribution(by_slice=[np.zeros(len(claim.starts_ns), np.int64) for claim in claims])
@@ -112,14 +112,14 @@ def _share_active(
     others: Others,
 ) -> int:
     """Give `active_uj` to slices, system and foreign; returns what nobody could be found for."""
-    on_host = delta.device.kind.is_host
+    on_host, watched = delta.device.kind.is_host, delta.kind is DeltaKind.NORMAL
     uses = [_use_of(claim, cover, on_host) for claim, cover in zip(claims, covers, strict=True)]
-    if not on_host and any(use is None for use in uses):
+    if not on_host and (not watched or any(use is None for use in uses)):
         uses = [float(cover.length_ns) for cover in covers]  # one process without a figure: slice time for all
         others = Others()
     known = [use or 0.0 for use in uses]
     tail = [others.system, others.foreign]
-    if delta.kind is not DeltaKind.NORMAL:  # of an unwatched interval only the slices are evidence
+    if not watched:  # only the slices are evidence
         tail = [0.0, 0.0]
         known = [use if cover.length_ns else 0.0 for use, cover in zip(known, covers, strict=True)]
     if sum(known) + sum(tail) <= 0:
@@ -226,14 +226,20 @@ def _slice_time(claim: Claim, delta: Delta) -> npt.NDArray[np.float64]:
 
 
 def split_array(total: int, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """`units.split_exactly` for arrays: parts of `total` >= 0 by weight, adding up to it (largest remainder)."""
+    """`units.split_exactly` for arrays: parts of `total` in 0..2**62 by weight, adding up to it (largest remainder).
+
+    Beyond 2**53 the largest part takes what floats cannot tell.
+    """
     if len(weights) == 1:
         return np.array([total], np.int64)
-    whole = weights.sum()
-    shares = total * (weights / whole) if whole > 0 else np.full(len(weights), total / len(weights))
+    if not weights.any():
+        weights = np.ones(len(weights))
+    shares = total * (weights / weights.sum())
     parts: npt.NDArray[np.int64] = np.floor(shares).astype(np.int64)
-    each, missing = divmod(total - int(parts.sum()), len(parts))
-    parts += each
-    if missing:
-        parts[np.argsort(parts - shares, kind="stable")[:missing]] += 1
+    missing = total - int(parts.sum())
+    if not 0 <= missing <= np.count_nonzero(weights):
+        parts[np.argmax(parts)] += missing
+    elif missing:
+        lacking = np.where(weights > 0, shares - parts, -1.0)
+        parts[np.argsort(-lacking, kind="stable")[:missing]] += 1
     return parts

@@ -3,13 +3,14 @@
 Pure: batches, balances and the meters' own evidence in, faults out. Knows nothing of databases or Ray.
 
 Per device three independent figures must agree to the microjoule: the movement of its counter recomputed from raw
-readings (of the node's journal where it is at hand, else of the delivered batches), the sum of its postings, and the sum of
-its balances. The chain of digests must be unbroken, and consecutive batches must join without a hole.
+readings (of the node's journal where it is at hand, else of the delivered batches), the sum of its postings, and the
+sum of its balances. The chain of digests must be unbroken, and consecutive batches must join without a hole.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from app.domain.reading import CounterReading, DeltaKind, Device, DeviceKind, Grade, PowerReading, Reading
@@ -29,6 +30,13 @@ class DeviceTally:
     batches: int = 0
     last: tuple[int, int] | None = None
     """(at_ns, value) of the last raw reading."""
+
+    def add(self, other: "DeviceTally") -> None:
+        """Take in what another meter's batches say of the same device."""
+        self.movement_uj += other.movement_uj
+        self.posted_uj += other.posted_uj
+        self.gap_uj += other.gap_uj
+        self.batches += other.batches
 
 
 @dataclass(slots=True)
@@ -104,7 +112,7 @@ def movement_of(record: Mapping[str, Any]) -> int:
     readings = [_reading(device.grade, *raw) for raw in record["raw"]]
     kind = DeltaKind(record["absence"]) if record["absence"] else DeltaKind.NORMAL
     total_uj = 0
-    for before, after in zip(readings, readings[1:], strict=False):
+    for before, after in pairwise(readings):
         delta = delta_between(device, before, after, kind)
         total_uj += delta.energy_uj if delta else 0
         kind = DeltaKind.NORMAL  # an absence can only lie before the first reading of a batch
@@ -132,9 +140,14 @@ def compare_balances(chains: Iterable[ChainTally], balances: Mapping[tuple[str, 
 def compare_journal(stored: ChainTally, journal: ChainTally, acknowledged: tuple[int, int]) -> list[str]:
     """Faults where the node's own journal and what the store holds of the same batches differ.
 
-    Batches up to the position `acknowledged` must be in the store.
+    Batches up to the position `acknowledged` must be in the store, and none that the journal's own range does not know.
     """
-    faults = []
+    kept = sorted(journal.digests)
+    faults = [
+        f"meter {stored.meter}, batch {position[0]}.{position[1]}: in the store, not in the node's journal"
+        for position in sorted(stored.digests)
+        if kept and kept[0] < position < kept[-1] and position not in journal.digests
+    ]
     for position, digest in sorted(journal.digests.items()):
         where = f"meter {stored.meter}, batch {position[0]}.{position[1]}"
         if position not in stored.digests:

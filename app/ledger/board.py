@@ -3,8 +3,8 @@
 The meter is its only writer; replicas read it without asking anybody. Nothing on it is ever booked. Knows nothing of
 slices or accounts.
 
-A board is `_HEADER` followed by one `_ENTRY` per device. The meter makes the version odd while it writes, so a reader that
-sees the same even version before and after has a whole picture.
+A board is `_HEADER` followed by one `_ENTRY` per device. The meter makes the version odd while it writes, so a reader
+that sees the same even version before and after has a whole picture.
 """
 
 import contextlib

@@ -55,10 +55,13 @@ class Batch:
 
 
 class Journal:
-    """The journal of one meter. One writer; opening it starts a new epoch."""
+    """The journal of one meter. One writer; opening it starts a new epoch.
+
+    A journal keeps the name of its first meter: a renamed node continues its chain, and does not begin a second one.
+    """
 
     def __init__(self, directory: Path, meter: str, max_epoch_bytes: int = MAX_EPOCH_BYTES) -> None:
-        self._directory, self._meter, self._max_epoch_bytes = directory, meter, max_epoch_bytes
+        self._directory, self._max_epoch_bytes = directory, max_epoch_bytes
         directory.mkdir(parents=True, exist_ok=True)
         self._acknowledged = self._read_acknowledged()
         self._outbox: deque[Batch] = deque()
@@ -71,6 +74,7 @@ class Journal:
                 self._last = batch
                 if batch.position > self._acknowledged:
                     self._outbox.append(batch)
+        self._meter = self._last.meter if self._last else meter
         self.epoch = epochs[-1] if epochs else 0
         self._file = -1
         self._begin_epoch()
@@ -105,7 +109,11 @@ class Journal:
             | {"digest": batch.digest, "body": body}
         )
         line = b"%08x %s\n" % (zlib.crc32(record), record)
-        _write_all(self._file, line)
+        try:
+            _write_all(self._file, line)
+        except OSError:
+            os.ftruncate(self._file, self._bytes)  # a torn line would hide every later one
+            raise
         self._bytes += len(line)
         self._sequence += 1
         self._last = batch

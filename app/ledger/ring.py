@@ -20,6 +20,7 @@ import hashlib
 import itertools
 import mmap
 import os
+import re
 import struct
 import threading
 from collections.abc import Iterator
@@ -36,9 +37,8 @@ from app.domain.slice import ProcessKey, Resident
 from app.errors import InvalidInput, NotFound
 
 _MAGIC = b"JKRING01"
-_HEADER = struct.Struct("<8sIIQQ")  # magic, capacity, pid, started_ticks, closed_ns
-_CLOSED_NS = struct.Struct("<Q")
-_CLOSED_NS_AT = 24
+_HEADER = struct.Struct("<8sIIQQQ")  # magic, capacity, pid, started_ticks, closed_ns, seen_ns
+_CLOSED_NS_AT, _SEEN_NS_AT = 24, 32
 _HEADER_JSON_AT, _HEADER_BYTES = 64, 4096
 _ACCOUNTS_AT, _ACCOUNTS_BYTES = 4096, 61_440
 _RECORDS_AT = _ACCOUNTS_AT + _ACCOUNTS_BYTES
@@ -65,6 +65,8 @@ _U64 = struct.Struct("<Q")
 _METER_PART = struct.Struct("<QQII")
 _METER_PART_AT = 40
 assert RECORD.itemsize == _BEGIN.size == 64  # noqa: S101 - an invariant of the file format
+
+_RECEIPT_ID = re.compile(r"([0-9a-f]{8})-([0-9a-f]{12})-([0-9a-f]{1,16})")
 
 SETTLED = 1
 GRADE_BITS = {Grade.COUNTER: 1, Grade.INTEGRATED: 2, Grade.MODELLED: 4}
@@ -110,12 +112,10 @@ def receipt_id(tag: str, ring_id: str, sequence: int) -> str:
 
 def parse_receipt_id(text: str) -> tuple[str, str, int]:
     """Node tag, ring id and sequence of a receipt id. Raises InvalidInput."""
-    parts = text.split("-")
-    if len(parts) == 3 and (len(parts[0]), len(parts[1])) == (8, 12):
-        with contextlib.suppress(ValueError):
-            int(parts[0] + parts[1], 16)
-            return parts[0], parts[1], int(parts[2], 16)
-    raise InvalidInput(f"receipt id must look like 1a2b3c4d-0123456789ab-1f, got {text!r}: copy it from a response")
+    found = _RECEIPT_ID.fullmatch(text)
+    if found is None:
+        raise InvalidInput(f"receipt id must look like 1a2b3c4d-0123456789ab-1f, got {text!r}: copy it from a response")
+    return found[1], found[2], int(found[3], 16)
 
 
 def _header_json(header: RingHeader) -> bytes:
@@ -174,7 +174,7 @@ class RingWriter:
         if len(text) > _HEADER_BYTES - _HEADER_JSON_AT - 4:
             raise InvalidInput(f"ring header must fit {_HEADER_BYTES - _HEADER_JSON_AT - 4} bytes, got {len(text)}")
         process = self.header.resident.process
-        _HEADER.pack_into(self._map, 0, _MAGIC, self._capacity, process.pid, process.started_ticks, 0)
+        _HEADER.pack_into(self._map, 0, _MAGIC, self._capacity, process.pid, process.started_ticks, 0, 0)
         _LENGTH.pack_into(self._map, _HEADER_JSON_AT, len(text))
         self._map[_HEADER_JSON_AT + 4 : _HEADER_JSON_AT + 4 + len(text)] = text
 
@@ -189,8 +189,14 @@ class RingWriter:
         return sequence
 
     def end(self, sequence: int, end_ns: int) -> None:
-        """Close a slice; a second call changes nothing that was already booked."""
-        _U64.pack_into(self._map, _RECORDS_AT + (sequence % self._capacity) * 64 + 8, end_ns)
+        """Close a slice, if its record was not overwritten meanwhile; a second call changes nothing booked already."""
+        offset = _RECORDS_AT + (sequence % self._capacity) * 64
+        if _U64.unpack_from(self._map, offset + 32)[0] == sequence + 1:
+            _U64.pack_into(self._map, offset + 8, end_ns)
+
+    def touch(self, at_ns: int) -> None:
+        """Say that this process is alive: what a meter that finds it dead has to go by."""
+        _U64.pack_into(self._map, _SEEN_NS_AT, at_ns)
 
     def receipt_id(self, sequence: int) -> str:
         """The id under which the slice's receipt is found."""
@@ -206,7 +212,7 @@ class RingWriter:
 
     def close(self, at_ns: int) -> None:
         """Say that this process works no more. The file stays: receipts are read from it."""
-        _CLOSED_NS.pack_into(self._map, _CLOSED_NS_AT, at_ns)
+        _U64.pack_into(self._map, _CLOSED_NS_AT, at_ns)
 
     def _add_account(self, account: Account) -> int:
         with self._lock:
@@ -230,8 +236,10 @@ class RingReader:
         self.path = path
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), 0)
-        magic, self.capacity, pid, started_ticks, _ = _HEADER.unpack_from(self._map, 0)
-        if magic != _MAGIC or len(self._map) < _RECORDS_AT + self.capacity * RECORD.itemsize:
+        if len(self._map) < _RECORDS_AT:
+            raise InvalidInput(f"{path} is no ring: it needs > {_RECORDS_AT} bytes, got {len(self._map)}; delete it")
+        magic, self.capacity, pid, started_ticks, _, _ = _HEADER.unpack_from(self._map, 0)
+        if magic != _MAGIC or not 0 < self.capacity * RECORD.itemsize <= len(self._map) - _RECORDS_AT:
             raise InvalidInput(f"{path} is not a ring of this version, got magic {magic!r}: delete it")
         self.header = self._read_header(ProcessKey(pid, started_ticks))
         self.ring_id = path.stem
@@ -244,15 +252,21 @@ class RingReader:
     @property
     def closed_ns(self) -> int | None:
         """When the process closed its ring; None while it has not."""
-        return int(_CLOSED_NS.unpack_from(self._map, _CLOSED_NS_AT)[0]) or None
+        return int(_U64.unpack_from(self._map, _CLOSED_NS_AT)[0]) or None
+
+    @property
+    def last_sign_ns(self) -> int:
+        """The latest time at which anything in the ring shows the process alive."""
+        (seen_ns,) = _U64.unpack_from(self._map, _SEEN_NS_AT)
+        return max(int(seen_ns), *(int(self.records[name].max()) for name in ("start_ns", "end_ns", "through_ns")))
 
     def account(self, owner: int) -> Account:
-        """The account a record's `owner` stands for."""
+        """The account a record's `owner` stands for; the resident's where the table does not know it."""
         if owner >= len(self._accounts):
             (length,) = _LENGTH.unpack_from(self._map, _ACCOUNTS_AT)
             lines = self._map[_ACCOUNTS_AT + 4 : _ACCOUNTS_AT + 4 + length].splitlines()
             self._accounts = [account_of_labels(orjson.loads(line)) for line in lines]
-        return self._accounts[owner]
+        return self._accounts[owner] if owner < len(self._accounts) else self.header.resident.account
 
     def poll(self, final: bool = False) -> npt.NDArray[np.int64]:
         """Sequence numbers of the records begun since the last call, in order.

@@ -36,7 +36,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from app.domain.account import Account
 from app.domain.reading import Grade
-from app.errors import InvalidInput, Unavailable
+from app.errors import BooksDamaged, InvalidInput, Unavailable
 from app.ledger.journal import Batch
 from app.ledger.ring import account_of_labels, node_tag
 from app.units import NS_PER_S
@@ -123,21 +123,27 @@ class Store:
             raise Unavailable(f"the ledger's store cannot be opened: {error}") from error
 
     def book(self, batch: Batch) -> bool:
-        """Store a batch and add it to the balances; False if it was there already. Raises Unavailable."""
+        """Store a batch and add it to the balances; False if it was there already.
+
+        Raises Unavailable, and BooksDamaged where another batch stands in its place.
+        """
         try:
             with self._engine.begin() as connection:
                 if not self._insert_batch(connection, batch):
+                    self._check_same(connection, batch)
                     return False
                 self._insert_devices(connection, batch)
                 self._add_balances(connection, batch)
                 return True
-        except SQLAlchemyError as error:
-            self._account_ids.clear()
+        except Exception as error:
+            self._account_ids.clear()  # what was looked up in a transaction that is undone may not be there
             self._known_devices.clear()
-            raise Unavailable(f"the ledger's store did not take a batch: {error}") from error
+            if isinstance(error, SQLAlchemyError):
+                raise Unavailable(f"the ledger's store did not take a batch: {error}") from error
+            raise
 
     def balances(self, since_s: float | None = None, until_s: float | None = None) -> list[Balance]:
-        """Balances by bucket, device and account, of the buckets that begin in [since_s, until_s)."""
+        """Balances by bucket, device and account, of the buckets that touch [since_s, until_s)."""
         query = _joined(_balances.c.bucket_s, _balances.c.energy_uj, _balances.c.uncertainty_uj)
         if since_s is not None:
             query = query.where(_balances.c.bucket_s > since_s - BUCKET_S)
@@ -155,13 +161,17 @@ class Store:
         return self._read_balances(query)
 
     def batches(self, meter: str) -> Iterator[Batch]:
-        """Every batch of a meter in order."""
+        """Every batch of a meter in order. Raises BooksDamaged at one that cannot be read."""
         columns = _batches.c
         query = select(columns.epoch, columns.sequence, columns.previous, columns.digest, columns.body)
         query = query.where(columns.meter == meter).order_by(columns.epoch, columns.sequence)
         with self._engine.connect() as connection:
             for epoch, sequence, previous, digest, body in connection.execute(query):
-                yield Batch(meter, epoch, sequence, previous, digest, orjson.loads(zlib.decompress(body)))
+                try:
+                    contents = orjson.loads(zlib.decompress(body))
+                except (zlib.error, ValueError) as error:
+                    raise BooksDamaged(f"meter {meter}, batch {epoch}.{sequence}: unreadable: {error}") from error
+                yield Batch(meter, epoch, sequence, previous, digest, contents)
 
     def meters(self) -> list[str]:
         """Every meter that ever delivered."""
@@ -189,6 +199,16 @@ class Store:
             "body": body,
         }
         return connection.execute(self._insert(_batches).values(values).on_conflict_do_nothing()).rowcount > 0
+
+    def _check_same(self, connection: Connection, batch: Batch) -> None:
+        columns = _batches.c
+        key = (columns.meter == batch.meter, columns.epoch == batch.epoch, columns.sequence == batch.sequence)
+        stored = connection.execute(select(columns.digest).where(*key)).scalar_one()
+        if stored != batch.digest:
+            raise BooksDamaged(
+                f"meter {batch.meter}, batch {batch.epoch}.{batch.sequence}: the store holds another one, digest "
+                f"{stored[:12]}, got {batch.digest[:12]}; a meter whose journal was lost must begin under a new name"
+            )
 
     def _insert_devices(self, connection: Connection, batch: Batch) -> None:
         body = batch.body

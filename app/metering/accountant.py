@@ -56,6 +56,7 @@ class Accountant:
         self._exporter = MetricsExporter(self._books.snapshot)
         self._delivering = threading.Lock()
         self._ray_node_of: dict[str, str] = {}
+        self._closing = threading.Event()
         threading.Thread(target=self._keep_residents, name="residents", daemon=True).start()
 
     # Meters
@@ -63,7 +64,7 @@ class Accountant:
     def ensure_meter(self, ray_node_id: str) -> None:
         """See to it that a meter watches the node; returns at once when there is one."""
         node = next((node for node in ray.nodes() if node["NodeID"] == ray_node_id and node["Alive"]), None)
-        if node is not None:
+        if node is not None and not self._closing.is_set():
             _start_meter(node)
 
     def deliver(self, batches: Sequence[Batch], ray_node_id: str) -> tuple[int, int]:
@@ -78,7 +79,11 @@ class Accountant:
             ray.kill(ray.get_actor(_meter_name(ray_node_id), NAMESPACE), no_restart=True)
 
     def close_books(self) -> int:
-        """Before a planned stop: every meter takes a closing reading and goes. Returns how many did."""
+        """Before a planned stop: every meter takes a closing reading and goes. Returns how many did.
+
+        No meter starts again as long as this accountant lives.
+        """
+        self._closing.set()
         meters = _meters()
         closed = sum(bool(done) for done in _ask(meters, "leave"))
         for meter in meters:
@@ -87,14 +92,14 @@ class Accountant:
         return closed
 
     def _keep_residents(self) -> None:
-        while True:
+        while not self._closing.is_set():
             try:
                 for node in ray.nodes():
                     if node["Alive"] and _is_resident(node):
                         _start_meter(node)
             except Exception as error:
                 _log.warning("resident meters could not be checked: %s", error)
-            time.sleep(_RESIDENTS_EVERY_S)
+            self._closing.wait(_RESIDENTS_EVERY_S)
 
     # Answers
 

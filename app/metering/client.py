@@ -22,6 +22,7 @@ from app.config import Settings, settings
 from app.domain.account import Account, load_account
 from app.domain.slice import Resident
 from app.engine.slices import BoardCache, OpenSlice, SliceBook, SliceEnergy
+from app.errors import JoulekeeperError
 from app.ledger.ring import RingHeader, RingWriter
 from app.metering.place import board_path, place, rings_directory
 from app.sensors.process_table import birth_monotonic_ns, process_key
@@ -51,7 +52,7 @@ class WorkClient:
             return cls(None)
         try:
             client = cls._open(config, resident, devices, SystemClock())
-        except OSError as error:
+        except (OSError, JoulekeeperError) as error:
             _log.warning("metering is off for this process: its ring cannot be written: %s", error)
             return cls(None)
         threading.Thread(target=client._watch, name="joulekeeper-watch", daemon=True).start()
@@ -97,6 +98,8 @@ class WorkClient:
         """Ask for a meter whenever the board says that none watches this node."""
         while not self._closed.is_set():
             try:
+                if self._book:
+                    self._book.touch()
                 if self._book and self._book.board.is_stale():
                     _ask_for_meter()
             except Exception as error:

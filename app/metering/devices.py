@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 def visible_accelerators(environ: Mapping[str, str] | None = None) -> list[str]:
     """UUIDs of the GPUs that this process may use; empty without NVML or with none visible.
 
-    CUDA_VISIBLE_DEVICES names indices, UUIDs or UUID prefixes; unset means all. CUDA and NVML agree on indices only under
-    CUDA_DEVICE_ORDER=PCI_BUS_ID, which Ray's assignment, made through NVML, implies.
+    CUDA_VISIBLE_DEVICES names indices, UUIDs or UUID prefixes; unset means all. CUDA and NVML agree on indices only
+    under CUDA_DEVICE_ORDER=PCI_BUS_ID, which Ray's assignment, made through NVML, implies.
     """
     listed = (os.environ if environ is None else environ).get("CUDA_VISIBLE_DEVICES")
     present = _nvml_uuids()
@@ -19,7 +19,7 @@ def visible_accelerators(environ: Mapping[str, str] | None = None) -> list[str]:
 
 
 def resolve_visible(listed: str, present: Sequence[str]) -> list[str]:
-    """The UUIDs among `present` that a CUDA_VISIBLE_DEVICES value names; as CUDA does, it stops at the first unknown."""
+    """The UUIDs among `present` that a CUDA_VISIBLE_DEVICES value names; like CUDA, it stops at the first unknown."""
     found: list[str] = []
     for entry in (part.strip() for part in listed.split(",")):
         if entry.isdigit() and int(entry) < len(present):

@@ -2,14 +2,15 @@
 
 A thin shell around engine/node_books.py. Two threads: one samples and commits, one delivers, so that an accountant that
 does not answer never disturbs the sampling. A meter that is not resident leaves with the last piece of work:
-linger, closing reading, acknowledged delivery, then the accountant lets it go (a 0-CPU actor would keep its Ray node from
-ever counting as idle).
+linger, closing reading, acknowledged delivery, then the accountant lets it go (a 0-CPU actor would keep its Ray node
+from ever counting as idle).
 """
 
 import contextlib
 import fcntl
 import logging
 import os
+import secrets
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -74,7 +75,8 @@ def open_books(config: Settings) -> NodeBooks:
     for backend, reason in found.unusable.items():
         _log.info("sensor %s is not used: %s", backend, reason)
     rings = RingWatch(rings_directory(config), here.boot, Liveness(), config.receipt_hours * 3600)
-    journal = Journal(journal_directory(config), f"{here.machine}:{here.node}")
+    # A new journal needs a new name: under the old one the store would take its first batches for repetitions.
+    journal = Journal(journal_directory(config), f"{here.machine}:{here.node}:{secrets.token_hex(4)}")
     lag_ns = round(config.settle_lag_s * NS_PER_S)
     return NodeBooks(here, found.sensors, clock, journal, rings, ProcessTable(), lag_ns)
 

@@ -56,7 +56,7 @@ def dtype_of(datatype: Datatype) -> np.dtype[Any]:
 
 def check_declared(spec: TensorSpec, datatype: object, shape: object) -> tuple[int, ...]:
     """The declared shape, if it and the declared datatype fit `spec`."""
-    if datatype != spec.datatype.value:
+    if datatype != spec.datatype:
         raise InvalidInput(
             f"input {spec.name!r}: datatype must be {spec.datatype}, got {datatype!r}; send {spec.datatype}"
         )

@@ -1,7 +1,7 @@
 """CPU time of the host's processes, by the kernel's own clocks: who kept the host busy.
 
-Reads each process's CPU clock (nanoseconds, all threads) and the host's busy time (10 ms jiffies). Knows which processes
-belong to Ray by their command line; whose work they do is decided elsewhere.
+Reads each process's CPU clock (nanoseconds, all threads) and the host's busy time (10 ms jiffies). Knows which
+processes belong to Ray by their command line; whose work they do is decided elsewhere.
 
     table = ProcessTable()
     before, after = table.snapshot(pids), table.snapshot(pids)

@@ -25,6 +25,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 PLATFORM = "joulekeeper"
 
+_LINGER = 4
+
 
 @dataclass(slots=True)
 class _Response:
@@ -119,28 +121,33 @@ def _check_encoding(headers: Mapping[str, str]) -> None:
 
 
 async def _read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int) -> bytes:
+    """The whole body. One that is too large is read to its end too, unkept: a client that still sends when its
+    connection closes would never see the refusal. Past `_LINGER` times the bound that courtesy ends."""
     declared = headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
-        raise _too_large(declared, max_bytes)
+    expected = int(declared) if declared.isdecimal() else 0
     chunks: list[bytes] = []
     size = 0
     while True:
+        if max(size, expected) > _LINGER * max_bytes:
+            raise _too_large(f"more than {_LINGER * max_bytes}", max_bytes, ("connection", "close"))
         message = await receive()
         if message["type"] == "http.disconnect":
             raise _Gone
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > max_bytes:
-            raise _too_large(f"more than {max_bytes}", max_bytes)
-        chunks.append(chunk)
+        size += len(chunk := message.get("body", b""))
+        if size <= max_bytes:
+            chunks.append(chunk)
+        else:
+            chunks.clear()
         if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            break
+    if size > max_bytes:
+        raise _too_large(str(size), max_bytes)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _too_large(size: str, max_bytes: int) -> _Refused:
+def _too_large(size: str, max_bytes: int, *headers: tuple[str, str]) -> _Refused:
     message = f"the body has {size} bytes, at most {max_bytes} are read; send fewer rows per request"
-    # The rest of the body is not read, so the connection cannot carry another request.
-    return _Refused(message, TooLarge.http_status, ("connection", "close"))
+    return _Refused(message, TooLarge.http_status, *headers)
 
 
 def _refusal(error: JoulekeeperError) -> _Response:

@@ -4,7 +4,9 @@ Knows nothing of models, data or energy: the loop (worker.py) is written against
 under Ray Train and in a test without Ray.
 """
 
+import logging
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +46,7 @@ class RayFabric:
         from ray import train
         from ray.train.torch import get_device
 
+        _quieten_ray()
         self._context = train.get_context()
         self.rank = self._context.get_world_rank()
         self.world = self._context.get_world_size()
@@ -85,6 +88,13 @@ class RayFabric:
         if self.rank == 0:
             mine = count_attempt(storage.storage_filesystem, f"{storage.experiment_fs_path}/{ATTEMPTS}")
         return int(self.gather(mine)[0])
+
+
+def _quieten_ray() -> None:
+    """Ray 2.60 announces every report() on a logger named after its file, which LoggingConfig does not reach."""
+    module = sys.modules.get("ray.train.v2._internal.execution.context")
+    if module is not None and module.__file__:
+        logging.getLogger(module.__file__).setLevel(logging.WARNING)
 
 
 ATTEMPTS = "attempts"

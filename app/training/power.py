@@ -9,7 +9,6 @@ counters. `PowerWatch` asks for a status in a thread; everything else is arithme
     rows = servers(watch.samples, start_ns, end_ns, lag_ns)
 """
 
-import contextlib
 import itertools
 import threading
 from bisect import bisect_left
@@ -62,6 +61,8 @@ class PowerWatch:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="joulekeeper-power", daemon=True)
         self.samples: list[PowerSample] = []
+        self.trouble = ""
+        """Why the last status failed, if one did."""
 
     def __enter__(self) -> "PowerWatch":
         self._thread.start()
@@ -73,8 +74,10 @@ class PowerWatch:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            with contextlib.suppress(JoulekeeperError):
+            try:
                 self.samples.append(sample_of(self._status(), self._clock.monotonic_ns()))
+            except JoulekeeperError as error:
+                self.trouble = str(error)
             self._stop.wait(_PERIOD_S)
 
 

@@ -10,6 +10,7 @@ workers fail more often than the job allows.
 """
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
@@ -84,9 +85,11 @@ def run_job(
         seconds=(ended_ns - started_ns) / NS_PER_S,
         metrics=outcome["metrics"],
         attempts=outcome["attempt"],
+        resumed_after=outcome["resumed_after"],
         energy=energy,
         attempts_uj=attempts_uj,
         servers=servers(watch.samples, started_ns, ended_ns, lag_ns) if watch else (),
+        power_trouble=watch.trouble if watch else "there is no ledger",
         reached=_reached(job, outcome["metrics"]),
         published="",
     )
@@ -99,6 +102,8 @@ def run_name(job: TrainJob, clock: Clock) -> str:
 
 
 def _trainer(job: TrainJob, run: str) -> TorchTrainer:
+    # Workers wait in report() until the controller looks: every 2 s, unless told otherwise.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
     resources = {"CPU": job.resources.cpu} | ({"GPU": job.resources.gpu} if job.resources.gpu else {})
     return TorchTrainer(
         train_worker,
@@ -111,6 +116,7 @@ def _trainer(job: TrainJob, run: str) -> TorchTrainer:
             storage_path=_storage(job),
             failure_config=FailureConfig(max_failures=job.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
+            logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
 

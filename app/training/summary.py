@@ -22,10 +22,14 @@ class TrainResult:
     """From submission to the last epoch, waiting for workers included."""
     metrics: Mapping[str, float]
     attempts: int
+    resumed_after: int
+    """Epochs that the last attempt found done; 0: it began at the beginning."""
     energy: EnergyCard
     attempts_uj: Mapping[int, int]
     """Energy by attempt; empty without a ledger."""
     servers: Sequence[ServerRow]
+    power_trouble: str
+    """Why there are no servers, as far as is known."""
     reached: bool
     """False: the target was missed, and nothing was published."""
     published: str
@@ -65,7 +69,7 @@ def _energy_lines(result: TrainResult) -> list[str]:
 def formula_lines(result: TrainResult) -> list[str]:
     """E = P x t and E = sum over servers of P_server x t, in measured figures."""
     if not result.servers:
-        return ["E = P x t: no power was sampled; is metering on, and did the job take longer than two seconds?"]
+        return [f"E = P x t: no power was sampled: {result.power_trouble or 'no meter has told any'}"]
     product_uj = sum(row.product_uj for row in result.servers)
     booked_uj = sum(row.booked_uj for row in result.servers)
     mean_w = sum(row.mean_power_mw for row in result.servers) / 1000

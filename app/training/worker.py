@@ -7,6 +7,7 @@ repository. Energy is told beside the work and never steers or stops it.
 """
 
 import math
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -48,7 +49,9 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print(text: str) -> None:
-    print(text, flush=True)
+    # Ray Train replaces print() in workers by one that writes every line twice.
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 @dataclass(slots=True)
@@ -82,7 +85,8 @@ def train(
         metrics = dict(figures.metrics)
         if fabric.rank == 0:
             tell(line(figures, job.epochs))
-    return {"metrics": metrics, "attempt": attempt, "usage": _plain(merge(fabric.gather(phases.usage())))}
+    usage = _plain(merge(fabric.gather(phases.usage())))
+    return {"metrics": metrics, "attempt": attempt, "resumed_after": done, "usage": usage}
 
 
 def _set_up(job: TrainJob, fabric: Fabric, phases: Phases) -> _Training:

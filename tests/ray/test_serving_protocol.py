@@ -1,0 +1,156 @@
+"""The quickstart on a real cluster in the fast mode: both protocols, from zero replicas and back."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+import yaml
+
+from app.protocol.generated import open_inference_pb2 as pb
+from app.protocol.generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from tests.fixtures.ray_cluster import ROOT, RayCluster
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+
+URL = "http://127.0.0.1:8000/v2/models/minilm"
+RECEIPT = {"receipt_id", "energy_uj", "carbon_ugco2e", "grade", "provisional"}
+IDLE_S = 3
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    config = yaml.safe_load((ROOT / "deployments" / "quickstart.yaml").read_text())
+    minilm = next(application for application in config["applications"] if application["name"] == "minilm")
+    minilm["deployments"][0]["autoscaling_config"]["downscale_delay_s"] = IDLE_S
+    with RayCluster(Path(tmp_path_factory.mktemp("cluster"))) as cluster:
+        cluster.deploy(config)
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def stub(cluster):
+    with grpc.insecure_channel("127.0.0.1:9000") as channel:
+        yield GRPCInferenceServiceStub(channel)
+
+
+def body(*texts, **changes):
+    return {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}]} | changes
+
+
+def infer(*texts, **changes):
+    return httpx.post(f"{URL}/infer", json=body(*texts, **changes), timeout=60)
+
+
+def embedding_of(response):
+    output = response.json()["outputs"][0]
+    return np.array(output["data"], np.float32).reshape(output["shape"])
+
+
+def message(*texts, **changes):
+    tensor = pb.ModelInferRequest.InferInputTensor(
+        name="text",
+        datatype="BYTES",
+        shape=[len(texts)],
+        contents=pb.InferTensorContents(bytes_contents=[text.encode() for text in texts]),
+    )
+    return pb.ModelInferRequest(**({"model_name": "minilm", "inputs": [tensor]} | changes))
+
+
+def call(stub, request, application="minilm"):
+    return stub.ModelInfer.with_call(request, metadata=[("application", application)], timeout=60)
+
+
+def test_fifty_requests_at_once_find_no_replica_and_all_are_answered(cluster):
+    cluster.await_replicas("minilm", 0)
+    texts = [f"sentence number {number}" for number in range(50)]
+    with ThreadPoolExecutor(50) as clients:
+        answers = list(clients.map(lambda text: infer(text, id=text), texts))
+    assert [answer.status_code for answer in answers] == [200] * 50
+    assert [answer.json()["id"] for answer in answers] == texts
+    assert len({answer.json()["parameters"]["receipt_id"] for answer in answers}) == 50
+
+
+def test_both_protocols_give_the_same_embeddings(stub):
+    by_http = embedding_of(infer("hello", "a longer sentence"))
+    response, _ = call(stub, message("hello", "a longer sentence"))
+    by_grpc = np.array(response.outputs[0].contents.fp32_contents, np.float32).reshape(2, 384)
+    assert by_http.shape == (2, 384)
+    np.testing.assert_allclose(by_http, by_grpc, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(by_http, axis=1), 1, atol=1e-5)
+
+
+def test_a_raw_request_is_answered_raw(stub):
+    request = pb.ModelInferRequest(
+        model_name="minilm",
+        inputs=[pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1])],
+        raw_input_contents=[b"\x05\x00\x00\x00hello"],
+    )
+    response, _ = call(stub, request)
+    raw = np.frombuffer(response.raw_output_contents[0], "<f4").reshape(1, 384)
+    np.testing.assert_allclose(raw, embedding_of(infer("hello")), atol=1e-6)
+
+
+def test_the_receipt_is_in_parameters_headers_and_trailing_metadata(stub):
+    answer = infer("hello")
+    parameters = answer.json()["parameters"]
+    assert {"receipt_id", "provisional"} <= set(parameters) <= RECEIPT
+    for name, value in parameters.items():
+        shown = value if isinstance(value, str) else json.dumps(value)
+        assert answer.headers[f"x-joulekeeper-{name}"] == shown
+    response, finished = call(stub, message("hello"))
+    trailing = {key.removeprefix("x-joulekeeper-"): value for key, value in finished.trailing_metadata()}
+    assert trailing["receipt_id"] == response.parameters["receipt_id"].string_param != parameters["receipt_id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status", "says"),
+    [
+        ("POST", "/infer", b"{", 400, "not JSON"),
+        ("POST", "/infer", json.dumps(body(1)).encode(), 400, "BYTES takes strings"),
+        ("POST", "/infer", json.dumps(body("word " * 300)).encode(), 413, "at most 256"),
+        ("POST", "/infer", b" " * (16 * 1024 * 1024 + 1), 413, "at most 16777216 are read"),
+        ("POST", "/versions/7/infer", b"{}", 404, "no version '7'"),
+        ("GET", "/infer", b"", 405, "use POST"),
+    ],
+    ids=["not JSON", "wrong data", "long text", "large body", "unknown version", "wrong method"],
+)
+def test_bad_http_requests_are_refused_through_the_proxy(cluster, method, path, content, status, says):
+    answer = httpx.request(method, URL + path, content=content, timeout=60)
+    assert answer.status_code == status
+    assert says in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "application", "code", "says"),
+    [
+        (pb.ModelInferRequest(model_name="minilm"), "minilm", "INVALID_ARGUMENT", "input 'text' is missing"),
+        (message("hi", model_name="other"), "minilm", "NOT_FOUND", "'other' is not served"),
+        (message("hi", model_version="7"), "minilm", "NOT_FOUND", "no version '7'"),
+        (message("hi"), "other", "NOT_FOUND", "Application 'other' not found"),
+        (message("x" * 2**24), "minilm", "RESOURCE_EXHAUSTED", "at most 16777216 are read"),
+    ],
+    ids=["missing input", "unknown model", "unknown version", "unknown application", "large message"],
+)
+def test_bad_grpc_requests_are_refused_through_the_proxy(stub, request_, application, code, says):
+    with pytest.raises(grpc.RpcError) as refusal:
+        call(stub, request_, application)
+    assert refusal.value.code().name == code
+    assert says in refusal.value.details()
+
+
+def test_left_idle_the_model_sleeps_and_grpc_calls_wake_it(cluster, stub):
+    cluster.await_replicas("minilm", 0)
+    with ThreadPoolExecutor(2) as clients:
+        good = clients.submit(call, stub, message("good morning"))
+        wrong = clients.submit(call, stub, message("good morning", model_version="7"))
+        response, finished = good.result()
+        with pytest.raises(grpc.RpcError) as refusal:
+            wrong.result()
+    assert len(response.outputs[0].contents.fp32_contents) == 384
+    assert "x-joulekeeper-receipt_id" in dict(finished.trailing_metadata())
+    assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
+    assert "no version '7'" in refusal.value.details()

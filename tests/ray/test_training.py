@@ -1,0 +1,122 @@
+"""Real jobs on a real local cluster: a worker is lost, the result is published and served as it was measured."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import ray
+
+from app.config import settings
+from app.models.repository import ModelRepository
+from app.models.runners.load import load_runner
+from app.training.data import load_data
+from app.training.job import load_job
+from app.training.run import run_job
+from app.training.summary import formula_lines
+
+pytestmark = pytest.mark.ray
+
+JOBS = Path(__file__).parents[2] / "deployments" / "jobs"
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A local cluster whose processes keep their state below a directory of the test."""
+    directory = tmp_path_factory.mktemp("state")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("JOULEKEEPER_STATE_DIR", str(directory))
+    settings.cache_clear()
+    ray.init(address="local", num_cpus=2, log_to_driver=False)
+    try:
+        yield directory
+    finally:
+        ray.shutdown()
+        patch.undo()
+        settings.cache_clear()
+
+
+def test_a_job_whose_worker_is_killed_resumes_and_its_result_is_served_as_measured(state: Path) -> None:
+    job = load_job(JOBS / "digits.yaml")
+    killer = _KillAWorker(state / "jobs" / "digits-test", after_epochs=4)
+    killer.start()
+
+    result = run_job(job, run="digits-test")
+    killer.join(timeout=10)
+
+    assert killer.epochs_saved >= 4, killer.trouble
+    assert result.attempts == 2
+    assert killer.epochs_saved <= result.resumed_after < job.epochs
+    assert result.metrics["accuracy"] >= 0.97
+    assert sorted(result.attempts_uj) == [1, 2]
+    assert min(result.attempts_uj.values()) > 0
+    assert sum(result.attempts_uj.values()) == result.energy.energy_uj
+    assert result.published == "digits@1"
+    assert _served_accuracy(state) == pytest.approx(result.metrics["accuracy"])
+    assert ModelRepository(settings().models_root).card("digits", "1").energy == result.energy
+
+
+def test_the_seed_example_is_exported_and_shows_its_formulas_with_measured_figures(state: Path) -> None:
+    job = load_job(JOBS / "seed.yaml")
+
+    result = run_job(job, run="seed-test")
+
+    lines = formula_lines(result)
+    assert lines[0].startswith("E = P x t")
+    assert any(line.startswith("E = sum over servers") for line in lines)
+    assert [row.node for row in result.servers] == [settings().node]
+    assert result.servers[0].product_uj == pytest.approx(result.servers[0].booked_uj, rel=0.35)
+    data = load_data(job.data.source, test_share=job.data.test_share, seed=job.data.seed)
+    runner = load_runner("repository:seed", repository_root=settings().models_root)
+    predicted = runner.run({"features": data.test_x})["prediction"]
+    r2 = 1 - float(((predicted - data.test_y) ** 2).mean()) / float(data.test_y.var())
+    assert r2 == pytest.approx(result.metrics["r2"], abs=1e-4)
+
+
+def _served_accuracy(state: Path) -> float:
+    job = load_job(JOBS / "digits.yaml")
+    data = load_data(job.data.source, test_share=job.data.test_share, seed=job.data.seed)
+    runner = load_runner("repository:digits@1", repository_root=str(state / "models"))
+    answers = runner.run({"image": data.test_x})["class"]
+    return float(np.mean(answers == data.test_y))
+
+
+class _KillAWorker(threading.Thread):
+    """Waits for checkpoints of a run, then ends one of its workers with SIGKILL."""
+
+    def __init__(self, run: Path, after_epochs: int) -> None:
+        super().__init__(daemon=True)
+        self._run, self._after_epochs = run, after_epochs
+        self.epochs_saved = 0
+        self.trouble = ""
+
+    def run(self) -> None:
+        deadline = time.monotonic() + 120
+        while self._saved() < self._after_epochs:
+            if time.monotonic() > deadline:
+                self.trouble = f"{self._saved()} epochs saved in 120 s below {self._run}"
+                return
+            time.sleep(0.05)
+        victim = _train_workers()[-1]
+        self.epochs_saved = self._saved()
+        os.kill(victim, signal.SIGKILL)
+
+    def _saved(self) -> int:
+        """Epochs in the newest checkpoint that is complete: Ray notes it in its snapshot when it is."""
+        snapshot = self._run / "checkpoint_manager_snapshot.json"
+        try:
+            return int(json.loads(snapshot.read_text())["checkpoint_results"][-1]["metrics"]["epoch"])
+        except (OSError, ValueError, LookupError):
+            return 0
+
+
+def _train_workers() -> list[int]:
+    """Processes of Ray Train workers below this test's own cluster."""
+    family = psutil.Process().children(recursive=True)
+    return [child.pid for child in family if "RayTrainWorker" in " ".join(child.cmdline())]

@@ -1,0 +1,151 @@
+"""The model repository: atomic publication, versions, verification, refusals."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from app.domain.tensor import Datatype, TensorSpec
+from app.errors import BooksDamaged, InvalidInput, NotFound
+from app.models.card import DataCard, EnergyCard, ModelCard, from_yaml, to_yaml
+from app.models.repository import ModelRepository
+
+
+def card(**changes: object) -> ModelCard:
+    known = ModelCard(
+        name="tiny",
+        created="2026-01-01T00:00:00+00:00",
+        runner="builtin",
+        inputs=(TensorSpec("x", Datatype.FP32, (-1, 2)),),
+        outputs=(TensorSpec("y", Datatype.FP32, (-1, 1)),),
+        data=(DataCard(name="d", origin="o", licence="CC0", digest="sha256:0", rows=3),),
+        energy=EnergyCard(energy_uj=5, carbon_ugco2e=1, grade="modelled", source="ledger", by_phase_uj={"step": 4}),
+    )
+    return known.model_copy(update=changes)
+
+
+def write_weights(content: bytes = b"weights"):
+    return lambda directory: (directory / "model.safetensors").write_bytes(content)
+
+
+def test_versions_are_integers_that_count_up_and_sort_as_numbers(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path)
+    published = [repository.publish("tiny", write_weights(), card()) for _ in range(11)]
+    assert published == [str(number) for number in range(1, 12)]
+    assert repository.versions("tiny")[-2:] == ["10", "11"]
+    assert repository.latest("tiny") == "11"
+    assert repository.names() == ["tiny"]
+
+
+def test_a_card_names_its_version_and_the_digest_of_every_file(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path)
+    repository.publish("tiny", write_weights(b""), card())
+    found, directory = repository.open("tiny", "1")
+    assert found.version == "1"
+    # sha256 of nothing, as any tool prints it.
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert found.files == {"model.safetensors": empty}
+    assert directory == tmp_path / "tiny" / "1"
+
+
+def test_a_card_survives_yaml_unchanged() -> None:
+    assert from_yaml(to_yaml(card(files={"a.json": "0" * 64})), "here") == card(files={"a.json": "0" * 64})
+
+
+def test_a_card_with_unknown_and_missing_keys_is_refused_naming_both() -> None:
+    with pytest.raises(InvalidInput, match=r"here.*created.*colour"):
+        from_yaml("name: tiny\nrunner: builtin\ninputs: []\noutputs: []\ncolour: red\n", "here")
+
+
+def test_an_altered_file_is_noticed_at_load(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path)
+    repository.publish("tiny", write_weights(), card())
+    (tmp_path / "tiny" / "1" / "model.safetensors").write_bytes(b"weightz")
+    with pytest.raises(BooksDamaged, match=r"model\.safetensors was altered"):
+        repository.open("tiny", "1")
+
+
+def test_a_missing_file_is_noticed_at_load(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path)
+    repository.publish("tiny", write_weights(), card())
+    (tmp_path / "tiny" / "1" / "model.safetensors").unlink()
+    with pytest.raises(BooksDamaged, match="missing"):
+        repository.open("tiny", "1")
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "model.pt", "model.pth", "model.bin", "model.joblib", "weights", "a.py"])
+def test_other_formats_are_refused_and_leave_nothing_behind(tmp_path: Path, name: str) -> None:
+    repository = ModelRepository(tmp_path)
+    with pytest.raises(InvalidInput, match="is refused in a model repository"):
+        repository.publish("tiny", lambda directory: (directory / name).write_bytes(b"x"), card())
+    assert list((tmp_path / "tiny").iterdir()) == []
+
+
+def test_links_are_refused(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path)
+    with pytest.raises(InvalidInput, match="no links"):
+        repository.publish("tiny", lambda directory: (directory / "a.safetensors").symlink_to("/etc/hosts"), card())
+
+
+def test_a_card_that_points_outside_its_version_is_refused(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path)
+    repository.publish("tiny", write_weights(), card())
+    path = tmp_path / "tiny" / "1" / "card.yaml"
+    path.write_text(path.read_text().replace("model.safetensors:", "../../secret:"))
+    with pytest.raises(InvalidInput, match="outside the version"):
+        repository.open("tiny", "1")
+
+
+def test_a_writer_that_fails_leaves_no_version(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path)
+
+    def fail(directory: Path) -> None:
+        (directory / "model.safetensors").write_bytes(b"half")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        repository.publish("tiny", fail, card())
+    assert list((tmp_path / "tiny").iterdir()) == []
+
+
+def test_half_written_versions_of_others_are_not_versions(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path)
+    repository.publish("tiny", write_weights(), card())
+    for name in (".publishing-1", "2", "03", "x"):
+        (tmp_path / "tiny" / name).mkdir()
+    assert repository.versions("tiny") == ["1"]
+
+
+def test_a_number_that_somebody_else_took_meanwhile_is_left_to_them(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path)
+
+    def overtaken(directory: Path) -> None:
+        write_weights(b"mine")(directory)
+        theirs = tmp_path / "tiny" / "1"
+        theirs.mkdir()
+        (theirs / "model.safetensors").write_bytes(b"theirs, without a card yet")
+
+    assert repository.publish("tiny", overtaken, card()) == "2"
+    assert repository.card("tiny", "2").version == "2"
+
+
+def test_unknown_models_and_versions_are_answered_with_what_there_is(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path)
+    with pytest.raises(NotFound, match="it is empty"):
+        repository.latest("digits")
+    repository.publish("digits", write_weights(), card())
+    with pytest.raises(NotFound, match="did you mean digits"):
+        repository.latest("digit")
+    with pytest.raises(NotFound, match="no version '7'; there are 1"):
+        repository.directory("digits", "7")
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "x" * 65, "a b"])
+def test_names_that_could_leave_the_root_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidInput, match="is refused"):
+        ModelRepository(tmp_path).versions(name)
+
+
+def test_a_home_directory_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", os.fspath(tmp_path))
+    assert ModelRepository("~/models").root == tmp_path / "models"

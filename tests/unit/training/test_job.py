@@ -1,0 +1,112 @@
+"""Job files: what is accepted, and how every mistake is named at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.errors import InvalidInput
+from app.training.job import TrainJob, load_job, parse_job
+
+JOBS = Path(__file__).parents[3] / "deployments" / "jobs"
+
+
+def raw(**changes: Any) -> dict[str, Any]:
+    known = yaml.safe_load((JOBS / "digits.yaml").read_text())
+    return {**known, **changes}
+
+
+def mistakes_in(job: Any) -> list[str]:
+    with pytest.raises(InvalidInput) as caught:
+        parse_job(job, "job.yaml")
+    head, *lines = str(caught.value).split("\n")
+    assert head.startswith("job file job.yaml has") or not lines
+    return [line.removeprefix("  - ") for line in lines] or [head]
+
+
+@pytest.mark.parametrize("path", sorted(JOBS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_jobs_that_ship_are_right(path: Path) -> None:
+    job = load_job(path)
+    assert job.publish is not None
+    assert job == TrainJob.model_validate(job.model_dump(mode="json"))
+
+
+def test_three_mistakes_are_named_together_with_value_and_bound() -> None:
+    assert mistakes_in(raw(epochs=0, workers="two", batch_size=-1)) == [
+        "epochs: must be >= 1, got 0",
+        "batch_size: must be >= 1, got -1",
+        "workers: must be a valid integer, unable to parse string as an integer, got 'two'",
+    ]
+
+
+def test_unknown_keys_are_answered_with_the_nearest_at_that_place() -> None:
+    found = mistakes_in(
+        raw(worker=2, model={"architecture": "cnn", "chanels": [8]}, data={"source": "builtin:digits", "sed": 1})
+    )
+    assert found == [
+        "model.chanels: unknown key; did you mean channels?",
+        "data.sed: unknown key; did you mean seed?",
+        "worker: unknown key; did you mean workers?",
+    ]
+
+
+def test_a_key_like_no_other_is_answered_with_all_that_there_are() -> None:
+    (found,) = mistakes_in(raw(target={"metric": "accuracy", "at_least": 0.9, "zzz": 1}))
+    assert found == "target.zzz: unknown key; remove it, or use one of metric, at_least"
+
+
+def test_missing_keys_are_named() -> None:
+    job = raw()
+    del job["epochs"], job["loss"]
+    assert mistakes_in(job) == ["loss: is required; add it", "epochs: is required; add it"]
+
+
+def test_contradictions_are_named_beside_mistakes_elsewhere() -> None:
+    assert mistakes_in(raw(epochs=0, loss="mse", target={"metric": "r2", "at_least": 0.5})) == [
+        "epochs: must be >= 1, got 0",
+        "loss: builtin:digits needs cross_entropy, got 'mse'",
+        "target.metric: builtin:digits is measured by accuracy, got 'r2'",
+    ]
+
+
+def test_a_model_that_does_not_fit_its_data_is_refused() -> None:
+    assert mistakes_in(raw(model={"architecture": "mlp", "sizes": [32, 10, 2]})) == [
+        "model: builtin:digits has 64 values per row, the model takes 32",
+        "model: builtin:digits needs 10 outputs, the model gives 2",
+    ]
+
+
+def test_unknown_architectures_and_sources_are_answered_with_the_known() -> None:
+    found = mistakes_in(raw(model={"architecture": "rnn"}, data={"source": "builtin:mnist"}))
+    assert found == [
+        "model: 'architecture' must be one of 'mlp', 'cnn', got {'architecture': 'rnn'}",
+        "data.source: must be one of builtin:digits, builtin:seed-regression, got 'builtin:mnist'",
+    ]
+
+
+def test_too_many_convolutions_are_refused() -> None:
+    model = {"architecture": "cnn", "channels": [1, 1, 1, 1]}
+    expected = "model.channels: 4 convolutions, but an image of 8 pixels can be halved 3 times; use at most 3 channels"
+    assert mistakes_in(raw(model=model)) == [expected]
+
+
+def test_a_mistake_inside_a_list_is_named_by_its_place() -> None:
+    model = {"architecture": "cnn", "channels": [16, 0]}
+    assert mistakes_in(raw(model=model)) == ["model.channels.1: must be >= 1, got 0"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("- a\n- b\n", "must be a mapping of keys to values, got list"), ("a: [1\n", "is not YAML"), ("", "got NoneType")],
+)
+def test_files_that_are_no_job_say_so(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(content)
+    with pytest.raises(InvalidInput, match=message):
+        load_job(path)
+
+
+def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="cannot be read: No such file"):
+        load_job(tmp_path / "none.yaml")
