@@ -10,6 +10,7 @@ Raises InvalidInput listing all mistakes, each with its path, its value, the bou
 
 import math
 from collections.abc import Mapping, Set
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -20,6 +21,7 @@ from app.errors import InvalidInput
 from app.models.blueprint import Blueprint, Cnn, Mlp
 from app.training.data import SOURCES, Source
 from app.training.faults import describe
+from app.units import NS_PER_S
 
 
 class _Part(BaseModel):
@@ -145,6 +147,11 @@ def parse_job(raw: Any, where: str) -> TrainJob:
         lines = describe(error, TrainJob, raw) + _mismatches(_valid_fields(raw, wrong))
         count = f"{len(lines)} mistake{'s' if len(lines) > 1 else ''}"
         raise InvalidInput(f"job file {where} has {count}:\n" + "\n".join(f"  - {line}" for line in lines)) from error
+
+
+def run_name(job: str, wall_ns: int) -> str:
+    """`<job>-<UTC time>`: under which the ledger and the storage know one run of a job."""
+    return f"{job}-{datetime.fromtimestamp(wall_ns / NS_PER_S, UTC):%Y%m%d-%H%M%S}"
 
 
 def _valid_fields(raw: Mapping[str, Any], wrong: Set[str]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +26,10 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from app.clock import Clock, SystemClock
 from app.config import settings
 from app.errors import JoulekeeperError
-from app.models.card import EnergyCard
 from app.models.repository import ModelRepository
 from app.training.data import load_data
-from app.training.job import TrainJob, load_job
+from app.training.energy import job_energy
+from app.training.job import TrainJob, load_job, run_name
 from app.training.power import PowerWatch, servers
 from app.training.publish import card_of, publish
 from app.training.summary import TrainResult, summary
@@ -66,7 +65,7 @@ def run_job(
 ) -> TrainResult:
     """Run `job` to its end, settle its energy and publish its result. `run` given again resumes that run."""
     clock = clock or SystemClock()
-    run = run or run_name(job, clock)
+    run = run or run_name(job.name, clock.wall_ns())
     if not ray.is_initialized():
         ray.init(log_to_driver=True)
     tell(f"{run}: {job.workers} workers, results below {_storage(job)}/{run}")
@@ -94,11 +93,6 @@ def run_job(
         published="",
     )
     return replace(result, published=_publish(job, result, fitted.checkpoint, clock)) if result.reached else result
-
-
-def run_name(job: TrainJob, clock: Clock) -> str:
-    """`<job>-<UTC time>`: under which the ledger and the storage know this run."""
-    return f"{job.name}-{datetime.fromtimestamp(clock.wall_ns() / NS_PER_S, UTC):%Y%m%d-%H%M%S}"
 
 
 def _trainer(job: TrainJob, run: str) -> TorchTrainer:
@@ -155,34 +149,6 @@ def _wait_for_the_books(books: "BooksClient | None") -> None:
     """Give the meters the time they take to settle, and to deliver twice."""
     if books is not None:
         time.sleep(settings().settle_lag_s + 2 * settings().flush_s + 0.5)
-
-
-def job_energy(
-    books: "BooksClient | None", run: str, usage: dict[str, dict[str, Any]]
-) -> tuple[EnergyCard, dict[int, int]]:
-    """The energy of `run` and of each attempt: from the ledger if it knows the run, else from the workers' slices."""
-    by_phase = {phase: part["energy_uj"] for phase, part in usage.items()}
-    with contextlib.suppress(JoulekeeperError):
-        rows = [row for row in books.report(by="job").rows if row.group["job"] == run] if books else []
-        if rows:
-            attempts: dict[int, int] = {}
-            for row in rows:
-                number = int(row.group["attempt"] or 0)
-                attempts[number] = attempts.get(number, 0) + row.energy_uj
-            grades = sorted({grade for row in rows for grade, part in row.by_grade_uj.items() if part})
-            carbon = sum(row.carbon_ugco2e for row in rows)
-            grade = "+".join(grades) or "none"
-            return _energy_card(sum(attempts.values()), carbon, grade, "ledger", by_phase), attempts
-    grades = sorted({grade for part in usage.values() for grade in part["grade"].split("+")} - {"none"})
-    carbon = sum(part["carbon_ugco2e"] for part in usage.values())
-    source = "slices" if grades else "none"
-    return _energy_card(sum(by_phase.values()), carbon, "+".join(grades) or "none", source, by_phase), {}
-
-
-def _energy_card(energy_uj: int, carbon_ugco2e: int, grade: str, source: Any, by_phase: dict[str, int]) -> EnergyCard:
-    return EnergyCard(
-        energy_uj=energy_uj, carbon_ugco2e=carbon_ugco2e, grade=grade, source=source, by_phase_uj=by_phase
-    )
 
 
 def _publish(job: TrainJob, result: TrainResult, checkpoint: Any, clock: Clock) -> str:

@@ -9,14 +9,15 @@ import torch
 from safetensors.torch import save_file
 
 from app.clock import ManualClock
+from app.engine.views import Report, ReportKey, ReportRow
 from app.models.architectures import build
 from app.models.card import EnergyCard
 from app.models.repository import ModelRepository
 from app.models.runners.load import load_runner
 from app.training.data import load_data
-from app.training.job import TrainJob, load_job
+from app.training.energy import job_energy
+from app.training.job import TrainJob, load_job, run_name
 from app.training.publish import card_of, code_version, publish
-from app.training.run import job_energy, run_name
 
 JOBS = Path(__file__).parents[3] / "deployments" / "jobs"
 ENERGY = EnergyCard(energy_uj=7, carbon_ugco2e=1, grade="counter", source="ledger")
@@ -62,7 +63,52 @@ def test_the_card_says_where_the_version_comes_from_and_what_it_cost(tmp_path: P
 
 
 def test_runs_are_named_by_job_and_utc_time() -> None:
-    assert run_name(load_job(JOBS / "seed.yaml"), ManualClock()) == "seed-20231114-221320"
+    assert run_name("seed", ManualClock().wall_ns()) == "seed-20231114-221320"
+
+
+class Books:
+    """A ledger with two attempts of one run on two nodes, and another run."""
+
+    def report(self, by: ReportKey) -> Report:
+        def row(job: str, attempt: str, node: str, energy_uj: int, grade: str) -> ReportRow:
+            group = {"job": job, "attempt": attempt, "node": node}
+            return ReportRow(
+                group=group,
+                energy_uj=energy_uj,
+                carbon_ugco2e=energy_uj // 10,
+                share=0.0,
+                by_grade_uj={grade: energy_uj, "integrated": 0},
+                uncertainty_uj=0,
+            )
+
+        rows = (
+            row("x-1", "1", "a", 100, "counter"),
+            row("x-1", "2", "a", 200, "counter"),
+            row("x-1", "2", "b", 50, "modelled"),
+            row("y-1", "1", "a", 999, "counter"),
+        )
+        return Report(
+            by=by,
+            since_s=None,
+            until_s=0,
+            zone="world",
+            intensity_g_per_kwh=0,
+            intensity_source="",
+            pue=1,
+            energy_uj=0,
+            carbon_ugco2e=0,
+            rows=rows,
+            energy_utilisation=0,
+        )
+
+
+def test_the_ledger_knows_every_attempt_on_every_node() -> None:
+    usage: dict[str, dict[str, Any]] = {"step": {"energy_uj": 30, "carbon_ugco2e": 3, "grade": "counter"}}
+    energy, attempts = job_energy(Books(), "x-1", usage)
+    assert attempts == {1: 100, 2: 250}
+    assert energy == EnergyCard(
+        energy_uj=350, carbon_ugco2e=35, grade="counter+modelled", source="ledger", by_phase_uj={"step": 30}
+    )
 
 
 def test_without_a_ledger_the_slices_of_the_workers_are_summed() -> None:

@@ -1,0 +1,147 @@
+"""Two nodes: a meter on each that has work, gone with the last of it, and what passed meanwhile booked on return.
+
+`ray.cluster_utils.Cluster` gives both nodes on one host; each has a GPU of its own through its own NVML script, and a
+state directory and machine id of its own, as two hosts would.
+"""
+
+import time
+
+import pytest
+import ray
+from ray._raylet import GcsClient
+from ray.autoscaler.v2.sdk import get_cluster_resource_state
+from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from app.domain.account import job_account
+from app.metering.accountant import METER_PREFIX, NAMESPACE, connect_books
+from tests.fixtures.ray_cluster import ROOT
+from tests.stubs.nvml.stub import StubDevice, StubScript
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
+
+WATTS = 200
+LINGER_S = 1
+
+
+@ray.remote(num_cpus=0, num_gpus=1)
+class Worker:
+    """A piece of work on one node: slices of 50 ms for as long as it is asked to."""
+
+    def work(self, job, seconds):
+        import time
+
+        from app.metering.client import WorkClient
+        from app.metering.devices import visible_accelerators
+
+        account = job_account("default", job, 1)
+        client = WorkClient.open(account, devices=visible_accelerators())
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            piece = client.begin(account)
+            time.sleep(0.05)
+            piece.end()
+        client.close()
+        return visible_accelerators()
+
+
+@pytest.fixture
+def cluster(nvml_library, tmp_path, monkeypatch):
+    for name, value in {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}.items():
+        monkeypatch.setenv(name, value)
+
+    def environment(name):
+        stub = nvml_library.with_script(tmp_path / f"{name}.script")
+        stub.write(StubScript(devices=(StubDevice(uuid=f"GPU-{name}", phases=((0, WATTS * 1000),)),), tick_ms=20))
+        return stub.env() | {
+            "JOULEKEEPER_STATE_DIR": str(tmp_path / name),
+            "JOULEKEEPER_MACHINE": name,
+            "JOULEKEEPER_NODE": name,
+            "JOULEKEEPER_SENSORS": "nvml",
+            "JOULEKEEPER_LINGER_S": str(LINGER_S),
+            "JOULEKEEPER_SETTLE_LAG_S": "0.5",
+        }
+
+    cluster = Cluster()
+    try:
+        cluster.add_node(num_cpus=1, num_gpus=0, env_vars=environment("head"))
+        nodes = {name: cluster.add_node(num_cpus=1, num_gpus=1, env_vars=environment(name)) for name in ("one", "two")}
+        ray.init(address=cluster.address, namespace="tests", log_to_driver=False)
+        yield {name: node.node_id for name, node in nodes.items()}, cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def metered():
+    """Ray node ids of the nodes that have a meter."""
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    return {
+        actor["name"].removeprefix(METER_PREFIX)
+        for actor in actors
+        if actor["namespace"] == NAMESPACE and actor["name"].startswith(METER_PREFIX)
+    }
+
+
+def idle_ms(cluster, node_id):
+    """How long the autoscaler would say that the node has been idle."""
+    state = get_cluster_resource_state(GcsClient(address=cluster.address))
+    return next(node.idle_duration_ms for node in state.node_states if node.node_id.hex() == node_id)
+
+
+def await_that(condition, what, timeout_s=30):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain until {what}"
+        time.sleep(0.1)
+
+
+class Work:
+    """A worker on a node, let go of as soon as its result is in."""
+
+    def __init__(self, node_id, job, seconds):
+        strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        self._worker = Worker.options(scheduling_strategy=strategy).remote()
+        self._result = self._worker.work.remote(job, seconds)
+
+    def result(self):
+        result = ray.get(self._result, timeout=60)
+        ray.kill(self._worker)
+        return result
+
+
+def energy_of(books, node):
+    """Energy by (account, kind) of one node."""
+    report = books.report("account")
+    by_node = {row.group["node"]: row.energy_uj for row in books.report("node").rows}
+    return by_node.get(node, 0), {(row.group["account"], row.group.get("kind", "")): row.energy_uj for row in report.rows}
+
+
+def test_meters_come_with_work_and_leave_with_it(cluster):
+    nodes, ray_cluster = cluster
+    books = connect_books(create=True)
+
+    work = {name: Work(node_id, f"job-{name}", 5) for name, node_id in nodes.items()}
+    await_that(lambda: set(nodes.values()) <= metered(), "a meter watches each node")
+    assert {name: piece.result() for name, piece in work.items()} == {name: [f"GPU-{name}"] for name in nodes}
+
+    await_that(lambda: not metered() & set(nodes.values()), "both meters have left")
+    await_that(lambda: all(idle_ms(ray_cluster, node_id) > 1500 for node_id in nodes.values()), "the nodes grow idle")
+    first_uj, accounts = energy_of(books, "one")
+    assert first_uj > 2 * WATTS * 1e6
+    assert ("idle", "unwatched") not in accounts
+    audit = books.audit()
+    assert audit.ok, audit.faults
+
+    left_at = time.monotonic()
+    time.sleep(3)
+    Work(nodes["one"], "job-one-again", 2).result()
+    away_s = time.monotonic() - left_at - 2
+    await_that(lambda: nodes["one"] not in metered(), "the second meter has left too")
+    _, accounts = energy_of(books, "one")
+    # The counter ran on at 200 W while nobody watched; all of it is on the books, nearly all of it as unwatched idle.
+    assert accounts["idle", "unwatched"] > 0.6 * away_s * WATTS * 1e6
+    audit = books.audit()
+    assert audit.ok, audit.faults
+    assert [device.difference_uj for device in audit.devices] == [0] * len(audit.devices)
+    assert audit.gap_share == 0

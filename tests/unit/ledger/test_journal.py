@@ -1,0 +1,195 @@
+"""The node journal: what was committed survives a kill, and what was not acknowledged is delivered again."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.ledger import journal as journal_module
+from app.ledger.journal import GENESIS, Batch, Journal, digest_of, read_epoch
+
+
+def values(batches: list[Batch]) -> list[int]:
+    return [batch.body["n"] for batch in batches]
+
+
+def opened(directory: Path, **more: int) -> Journal:
+    return Journal(directory, "machine:node", **more)
+
+
+def filled(directory: Path, count: int) -> Journal:
+    journal = opened(directory)
+    for n in range(count):
+        journal.append({"n": n})
+    return journal
+
+
+def test_a_new_journal_is_empty(tmp_path: Path):
+    journal = opened(tmp_path)
+    assert (journal.last, journal.acknowledged, journal.unacknowledged(9)) == (None, (0, -1), [])
+
+
+def test_batches_are_numbered_and_chained_from_the_beginning(tmp_path: Path):
+    batches = list(filled(tmp_path, 3).batches())
+    assert [batch.position for batch in batches] == [(1, 0), (1, 1), (1, 2)]
+    assert [batch.previous for batch in batches] == [GENESIS, batches[0].digest, batches[1].digest]
+    assert all(batch.digest == digest_of(batch.previous, batch.body) for batch in batches)
+
+
+def test_the_digest_depends_on_every_figure_and_not_on_the_order_of_keys():
+    assert digest_of(GENESIS, {"a": 1, "b": 2}) == digest_of(GENESIS, {"b": 2, "a": 1})
+    assert digest_of(GENESIS, {"a": 1, "b": 2}) != digest_of(GENESIS, {"a": 1, "b": 3})
+    assert digest_of(GENESIS, {"a": 1}) != digest_of("1" * 64, {"a": 1})
+
+
+def test_what_was_appended_is_there_without_closing(tmp_path: Path):
+    filled(tmp_path, 3)
+    again = opened(tmp_path)
+    assert values(again.unacknowledged(9)) == [0, 1, 2]
+    assert again.last is not None
+    assert again.last.body == {"n": 2}
+
+
+def test_the_next_life_is_a_new_epoch_of_the_same_chain(tmp_path: Path):
+    last = filled(tmp_path, 2).last
+    batch = opened(tmp_path).append({"n": 2})
+    assert batch.position == (2, 0)
+    assert last is not None
+    assert batch.previous == last.digest
+
+
+def test_what_is_acknowledged_is_not_delivered_again(tmp_path: Path):
+    journal = filled(tmp_path, 4)
+    journal.acknowledge(journal.unacknowledged(9)[1])
+    assert values(journal.unacknowledged(9)) == [2, 3]
+    again = opened(tmp_path)
+    assert (values(again.unacknowledged(9)), again.acknowledged) == ([2, 3], (1, 1))
+
+
+def test_deliveries_are_limited_and_oldest_first(tmp_path: Path):
+    assert values(filled(tmp_path, 5).unacknowledged(2)) == [0, 1]
+
+
+def test_the_outbox_spans_lives(tmp_path: Path):
+    journal = filled(tmp_path, 2)
+    journal.acknowledge(journal.unacknowledged(1)[0])
+    second = opened(tmp_path)
+    second.append({"n": 2})
+    third = opened(tmp_path)
+    third.append({"n": 3})
+    assert values(third.unacknowledged(9)) == [1, 2, 3]
+    third.acknowledge(third.unacknowledged(9)[1])
+    assert values(opened(tmp_path).unacknowledged(9)) == [3]
+
+
+def test_a_lost_acknowledgement_means_delivering_again(tmp_path: Path):
+    journal = filled(tmp_path, 2)
+    journal.acknowledge(journal.unacknowledged(9)[1])
+    (tmp_path / "acknowledged").write_bytes(b"[1,")
+    assert values(opened(tmp_path).unacknowledged(9)) == [0, 1]
+
+
+def test_a_torn_last_line_is_dropped(tmp_path: Path):
+    filled(tmp_path, 3)
+    path = tmp_path / "00000001.journal"
+    os.truncate(path, path.stat().st_size - 5)
+    again = opened(tmp_path)
+    assert values(again.unacknowledged(9)) == [0, 1]
+    assert again.append({"n": 9}).previous == again.unacknowledged(9)[1].digest
+
+
+def test_a_last_line_without_its_newline_is_torn(tmp_path: Path):
+    filled(tmp_path, 2)
+    path = tmp_path / "00000001.journal"
+    os.truncate(path, path.stat().st_size - 1)
+    assert values(list(read_epoch(path))) == [0]
+
+
+def test_reading_stops_at_an_altered_line(tmp_path: Path):
+    filled(tmp_path, 3)
+    path = tmp_path / "00000001.journal"
+    path.write_bytes(path.read_bytes().replace(b'{"n":1}', b'{"n":7}'))
+    assert values(list(opened(tmp_path).batches())) == [0]
+
+
+def full_disk(after_bytes: int) -> Callable[[int, bytes], int]:
+    """os.write on a disk that has room for `after_bytes` and no more."""
+    room = after_bytes
+
+    def write(descriptor: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = os.pwrite(descriptor, bytes(data)[:room], 0)  # O_APPEND: at the end, wherever asked
+        room -= taken
+        return taken
+
+    return write
+
+
+@pytest.mark.parametrize("room", [0, 1, 20])
+def test_a_full_disk_loses_nothing_that_was_written_before_or_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+):
+    journal = filled(tmp_path, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(journal_module.os, "write", full_disk(room))
+        with pytest.raises(OSError, match="No space left"):
+            journal.append({"n": 2})
+    journal.append({"n": 3})
+    journal.append({"n": 4})
+    assert values(list(journal.batches())) == values(journal.unacknowledged(9)) == [0, 1, 3, 4]
+    assert [batch.sequence for batch in opened(tmp_path).unacknowledged(9)] == [0, 1, 2, 3]
+
+
+def test_a_full_epoch_is_followed_by_another(tmp_path: Path):
+    journal = opened(tmp_path, max_epoch_bytes=500)
+    for n in range(6):
+        journal.append({"n": n})
+    assert len({batch.epoch for batch in journal.batches()}) > 1
+    assert values(list(journal.batches())) == [0, 1, 2, 3, 4, 5]
+    chain = list(journal.batches())
+    assert [batch.previous for batch in chain[1:]] == [batch.digest for batch in chain[:-1]]
+
+
+def test_old_epochs_go_once_they_are_acknowledged(tmp_path: Path):
+    for n in range(journal_module.KEEP_EPOCHS + 4):
+        journal = opened(tmp_path)
+        journal.append({"n": n})
+    assert len(list(journal.batches())) == journal_module.KEEP_EPOCHS + 4
+    journal.acknowledge(journal.unacknowledged(99)[-1])
+    again = opened(tmp_path)
+    kept = values(list(again.batches()))
+    assert kept == list(range(journal_module.KEEP_EPOCHS + 4))[-len(kept) :]
+    assert len(kept) == journal_module.KEEP_EPOCHS - 1  # the new epoch is one of those kept, and still empty
+    assert again.last is not None
+
+
+def test_lives_that_wrote_nothing_do_not_push_out_the_last_batch(tmp_path: Path):
+    journal = filled(tmp_path, 2)
+    journal.acknowledge(journal.unacknowledged(9)[1])
+    for _ in range(2 * journal_module.KEEP_EPOCHS):
+        journal = opened(tmp_path)
+    assert journal.last is not None
+    assert journal.last.body == {"n": 1}
+
+
+def test_a_renamed_node_continues_its_chain(tmp_path: Path):
+    filled(tmp_path, 1)
+    renamed = Journal(tmp_path, "machine:other")
+    assert renamed.append({"n": 1}).meter == "machine:node"
+    assert renamed.meter == "machine:node"
+
+
+def test_an_unwritable_directory_is_said_at_once(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match="file"):
+        opened(tmp_path / "file" / "journal")
+
+
+def test_closing_twice_is_harmless(tmp_path: Path):
+    journal = filled(tmp_path, 1)
+    journal.close()
+    journal.close()
