@@ -3,7 +3,7 @@
 Knows nothing of devices or time. Every microjoule a device used lands in exactly one account.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -39,7 +39,15 @@ class Account:
 
     def labels(self) -> dict[str, str | int]:
         """All fields, for storage and display."""
-        return asdict(self)
+        return {
+            "name": self.name.value,
+            "tenant": self.tenant,
+            "model": self.model,
+            "version": self.version,
+            "job": self.job,
+            "attempt": self.attempt,
+            "kind": self.kind,
+        }
 
 
 def request_account(tenant: str, model: str, version: str) -> Account:

@@ -4,7 +4,7 @@ Knows nothing of slices or accounts.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.domain.reading import CounterReading, Delta, DeltaKind, Device, Reading
 from app.ledger.delta import delta_between
@@ -20,8 +20,15 @@ class Interval:
     """A delta waiting to be attributed, with the host's CPU clocks at both ends."""
 
     delta: Delta
+    readings: tuple[Reading, ...]
+    """Raw readings after the one it begins with; the last is the one it ends with."""
     before: ProcessSnapshot
     after: ProcessSnapshot
+
+    def joined(self, later: "Interval") -> "Interval":
+        """This interval and the one that follows it, as one."""
+        delta = replace(self.delta, end_ns=later.delta.end_ns, energy_uj=self.delta.energy_uj + later.delta.energy_uj)
+        return Interval(delta, self.readings + later.readings, self.before, later.after)
 
 
 class FloorTracker:
@@ -110,7 +117,7 @@ class DeviceTrack:
         if delta is None:
             self.last, self._snapshot, self._resume_kind = before, earlier, kind
             return None
-        interval = Interval(delta, earlier, snapshot)
+        interval = Interval(delta, (reading,), earlier, snapshot)
         self.pending.append(interval)
         if kind is DeltaKind.NORMAL:
             self.power_mw = power_of_energy(delta.energy_uj, delta.duration_ns)
@@ -118,9 +125,20 @@ class DeviceTrack:
                 self.ceiling_mw = max(self.ceiling_mw, self.power_mw)
         return interval
 
-    def attributed(self, interval: Interval, reading: Reading) -> None:
-        """Note that `interval`, which ended with `reading`, is in the batch being built."""
-        self.raw.append(reading)
+    def take(self, limit_ns: int, join: bool) -> Interval | None:
+        """The oldest interval that ended by `limit_ns`; `join` adds all that follow it, absences apart."""
+        if not self.pending or self.pending[0].delta.end_ns > limit_ns:
+            return None
+        interval = self.pending.popleft()
+        while join and interval.delta.kind is DeltaKind.NORMAL and self.pending:
+            if self.pending[0].delta.end_ns > limit_ns or self.pending[0].delta.kind is not DeltaKind.NORMAL:
+                break
+            interval = interval.joined(self.pending.popleft())
+        return interval
+
+    def attributed(self, interval: Interval) -> None:
+        """Note that `interval` is in the batch being built."""
+        self.raw.extend(interval.readings)
         self._raw_snapshot = interval.after
         if interval.delta.kind is not DeltaKind.NORMAL:
             self.absence = interval.delta.kind

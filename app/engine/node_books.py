@@ -9,7 +9,7 @@ and tests drive it by hand.
     books.commit(final=True)           # a closing batch before the meter leaves
 """
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,7 +56,6 @@ class NodeBooks:
         self._clock, self._table, self._settle_lag_ns = clock, table, settle_lag_ns
         self._sensor_of = {device.uuid: sensor for sensor in sensors for device in sensor.devices}
         self.tracks = {device.uuid: DeviceTrack(device) for sensor in sensors for device in sensor.devices}
-        self._readings: dict[str, dict[int, Reading]] = defaultdict(dict)
         self._host_load = HostLoad()
         self._has_host = any(track.device.kind.is_host for track in self.tracks.values())
         self._postings: dict[tuple[str, Account], list[int]] = {}
@@ -81,14 +80,13 @@ class NodeBooks:
                 self.failures[uuid] = str(error)
                 continue
             self.failures.pop(uuid, None)
-            if track.add(reading, snapshot):
-                self._readings[uuid][reading.at_ns] = reading
+            track.add(reading, snapshot)
         self.samples += 1
         now_ns = self._clock.monotonic_ns()
         if now_ns - self._looked_ns >= _LOOK_EVERY_NS:
             self._look(now_ns)
         self.rings.poll(now_ns)
-        self._attribute_until(now_ns - self._settle_lag_ns)
+        self._attribute_until(now_ns - self._settle_lag_ns, quiet_too=False)
 
     def _look(self, now_ns: int) -> None:
         """Figures that are shown, and who is on the accelerators."""
@@ -114,11 +112,19 @@ class NodeBooks:
 
     # -- attributing -----------------------------------------------------------------------------------------------
 
-    def _attribute_until(self, limit_ns: int) -> None:
+    def _attribute_until(self, limit_ns: int, quiet_too: bool) -> None:
+        """Attribute what ended by `limit_ns`; of devices without slices only if `quiet_too`.
+
+        Where no process was seen either that is done in one piece: the parts do not depend on how the time is cut.
+        """
         host: dict[tuple[int, int], HostUse] = {}
         for track in self.tracks.values():
-            while track.pending and track.pending[0].delta.end_ns <= limit_ns:
-                self._attribute(track, track.pending.popleft(), host)
+            quiet = not self.rings.are_busy(track.device)
+            if quiet and not quiet_too:
+                continue
+            seen = any(look.get(track.device.uuid) for _, look in self._looks)
+            while interval := track.take(limit_ns, join=quiet and not seen):
+                self._attribute(track, interval, host)
 
     def _attribute(self, track: DeviceTrack, interval: Interval, host: dict[tuple[int, int], HostUse]) -> None:
         delta = interval.delta
@@ -137,7 +143,7 @@ class NodeBooks:
                     result.charge(ring.reader.account(owner), energy_uj)
         self._post(track, interval, result)
         self._learn(track, interval, result, use)
-        track.attributed(interval, self._readings[delta.device.uuid].pop(delta.end_ns))
+        track.attributed(interval)
 
     def _use(self, track: DeviceTrack, interval: Interval, host: dict[tuple[int, int], HostUse]) -> HostUse:
         """CPU time for a host device, process utilisation for an accelerator."""
@@ -189,8 +195,8 @@ class NodeBooks:
 
         Raises OSError when the journal cannot be written; nothing is lost then, the next commit takes it all.
         """
-        if final:
-            self._attribute_until(self._clock.monotonic_ns())
+        now_ns = self._clock.monotonic_ns()
+        self._attribute_until(now_ns if final else now_ns - self._settle_lag_ns, quiet_too=True)
         fresh = [track for track in self.tracks.values() if track.raw]
         if not fresh and not final:
             return None

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from app.domain.reading import Delta, DeltaKind
+from app.domain.reading import Delta, Device
 from app.domain.slice import ProcessKey
 from app.errors import InvalidInput
 from app.ledger.attribution import Claim
@@ -97,14 +97,7 @@ class WatchedRing:
         return max(0, until_ns - max(self.header.born_ns, delta.start_ns)) / delta.duration_ns
 
     def credit(self, positions: npt.NDArray[np.int64], parts: npt.NDArray[np.int64], delta: Delta) -> None:
-        """Remember energy for slices until the next commit; what an earlier meter wrote is not added twice."""
-        slots = self._slots()[positions]
-        rows = self.reader.records[slots]
-        begin = np.maximum(rows["start_ns"].astype(np.int64), delta.start_ns)
-        end = np.where(rows["end_ns"] == 0, delta.end_ns, np.minimum(rows["end_ns"].astype(np.int64), delta.end_ns))
-        fresh_from = np.maximum(begin, np.minimum(rows["through_ns"].astype(np.int64), end))
-        if delta.kind is not DeltaKind.NORMAL and np.any(fresh_from > begin):
-            parts = (parts * ((end - fresh_from) / np.maximum(end - begin, 1))).astype(np.int64)
+        """Remember energy for slices until the next commit."""
         self._credit[positions] += parts
         self._grades[positions] |= np.uint32(GRADE_BITS[delta.device.grade])
 
@@ -170,6 +163,13 @@ class RingWatch:
             if ring.ended_ns is not None and ring.ended_ns <= through_ns and not ring.open_count:
                 ring.reader.close()
                 del self.rings[ring_id]
+
+    def are_busy(self, device: Device) -> bool:
+        """Whether any slice that is not settled may touch `device`."""
+        return any(
+            ring.open_count and (device.kind.is_host or device.uuid in ring.header.resident.device_uuids)
+            for ring in self.rings.values()
+        )
 
     @property
     def living(self) -> list[WatchedRing]:

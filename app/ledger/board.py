@@ -8,6 +8,7 @@ that sees the same even version before and after has a whole picture.
 """
 
 import contextlib
+import functools
 import hashlib
 import mmap
 import os
@@ -37,6 +38,7 @@ class Present:
     """Host devices: energy per CPU nanosecond of any process while work ran, lately; else 0."""
 
 
+@functools.cache
 def uuid_hash(uuid: str) -> int:
     """64 bits standing for a device's UUID on the board."""
     return int.from_bytes(hashlib.blake2b(uuid.encode(), digest_size=8).digest(), "little")

@@ -62,6 +62,9 @@ TYPICAL_CPU = CpuPower(
 )
 
 
+_FIRST_LINE_BYTES = 512
+
+
 class CpuModelSensor:
     """The modelled counter of all CPUs of the host, one device. Integers, never falling."""
 
@@ -74,6 +77,7 @@ class CpuModelSensor:
         self._cpus = cpus
         self._stat_path = stat_path
         self._highest_uj = 0
+        self._file = -1
 
     @property
     def devices(self) -> Sequence[Device]:
@@ -82,7 +86,7 @@ class CpuModelSensor:
     def read(self, uuid: str) -> Reading:
         if uuid != self._device.uuid:
             raise SensorUnusable(f"cpu_model: {uuid} is not open here; it has {self._device.uuid}")
-        busy_ns, _ = read_busy(self._stat_path)
+        busy_ns = self._busy_ns()
         at_ns = self._clock.monotonic_ns()
         counter_uj = modelled_uj(self._power, self._cpus, at_ns, busy_ns)
         # The kernel corrects its busy time now and then: a counter must not follow it down.
@@ -96,7 +100,18 @@ class CpuModelSensor:
         return ()
 
     def close(self) -> None:
-        return None
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _busy_ns(self) -> int:
+        try:
+            if self._file < 0:
+                self._file = os.open(self._stat_path, os.O_RDONLY | os.O_CLOEXEC)
+            line = os.pread(self._file, _FIRST_LINE_BYTES, 0).partition(b"\n")[0]
+        except OSError as error:
+            raise SensorUnusable(f"cpu_model: {self._stat_path} cannot be read: {error.strerror or error}") from error
+        return _busy_of(line.decode(), self._stat_path)
 
 
 def open_cpu_model(clock: Clock, machine: str, boot: str, power: CpuPower, proc_root: Path = PROC_ROOT) -> Opened:
@@ -123,16 +138,22 @@ def modelled_uj(power: CpuPower, cpus: int, uptime_ns: int, busy_ns: int) -> int
 def read_busy(stat_path: Path) -> tuple[int, int]:
     """Busy CPU nanoseconds of all CPUs since boot, and how many CPUs are online, from /proc/stat."""
     try:
-        lines = [line.split() for line in stat_path.read_text().splitlines() if line.startswith("cpu")]
-        user, nice, system, _idle, _iowait, irq, softirq = (int(word) for word in lines[0][1:8])
+        lines = [line for line in stat_path.read_text().splitlines() if line.startswith("cpu")]
     except OSError as error:
         raise SensorUnusable(f"cpu_model: {stat_path} cannot be read: {error.strerror or error}") from error
-    except (IndexError, ValueError) as error:
-        raise SensorUnusable(f"cpu_model: {stat_path} must begin with a `cpu` line of >= 7 numbers") from error
+    busy_ns = _busy_of(lines[0] if lines else "", stat_path)
     if len(lines) < 2:
         raise SensorUnusable(f"cpu_model: {stat_path} lists no single CPU (`cpu0 ...`)")
+    return busy_ns, len(lines) - 1
+
+
+def _busy_of(line: str, stat_path: Path) -> int:
+    try:
+        user, nice, system, _idle, _iowait, irq, softirq = (int(word) for word in line.split()[1:8])
+    except ValueError as error:
+        raise SensorUnusable(f"cpu_model: {stat_path} must begin with a `cpu` line of >= 7 numbers") from error
     # Guest time is in user already; stolen time was another machine's work.
-    return (user + nice + system + irq + softirq) * _tick_ns(), len(lines) - 1
+    return (user + nice + system + irq + softirq) * _tick_ns()
 
 
 def _tick_ns() -> int:

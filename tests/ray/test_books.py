@@ -93,7 +93,7 @@ def joulekeeper(*arguments):
     return done.returncode, orjson.loads(done.stdout) if done.stdout.strip() else done.stderr
 
 
-def by_account(**filters):
+def by_account():
     """Energy in microjoules by account name."""
     _, report = joulekeeper("report", "--by", "account")
     energy = Counter()
@@ -125,6 +125,13 @@ def await_audit(condition, timeout_s=40):
             return audit
         assert time.monotonic() < deadline, audit
         time.sleep(1)
+
+
+def first_reading_uj(state):
+    """The counter at which the books of the GPU begin."""
+    first = min((state / "journal").glob("*.journal")).read_bytes().splitlines()[0]
+    devices = orjson.loads(first.split(b" ", 1)[1])["body"]["devices"]
+    return next(device["raw"][0][1] for device in devices if device["kind"] == "gpu")
 
 
 def test_replicas_that_share_a_gpu_by_halves_know_it_by_the_same_uuid(cluster, state, stub):
@@ -223,6 +230,20 @@ def test_the_console_scrapes_and_reports_the_same_books(cluster):
     unknown = httpx.post("http://127.0.0.1:8000/v2/models/nobody/infer", json={}, timeout=30)
     assert unknown.status_code == 404
     assert "minilm" in unknown.json()["error"]
+
+
+def test_the_ledger_of_a_gpu_switched_off_equals_its_counter_exactly(cluster, state, stub):
+    """Once the script's power is 0 the counter stands still, and the books must reach it to the microjoule."""
+    off_ns = time.monotonic_ns() + 1_000_000_000
+    script = StubScript(devices=(StubDevice(phases=((0, WATTS * 1000), (off_ns, 0))),), tick_ms=20)
+    stub.write(script)
+    final_uj = script.counter_mj(0, off_ns + 10_000_000_000) * 1000
+
+    def reached(audit):
+        gpu = next(device for device in audit["devices"] if device["grade"] == "counter")
+        return gpu["posted_uj"] == final_uj - first_reading_uj(state)
+
+    await_audit(reached)
 
 
 def test_closed_books_stay_closed_and_tampering_is_found(cluster, state):

@@ -108,8 +108,8 @@ def test_a_batch_removed_from_the_end_differs_from_the_journal(batches: list[Bat
 def test_a_batch_removed_from_the_end_differs_from_the_balances_too(batches: list[Batch]):
     faults = compare_balances([tally(batches[:2])], balances({REQUEST: 27, WARM: 6, GAP: 2}))
     assert len(faults) == 2
-    assert "name=gap|tenant=|version= has a balance of 2 uJ, its postings add up to 0 uJ" in faults[0]
-    assert "name=warm|tenant=|version=1 has a balance of 6 uJ, its postings add up to 3 uJ" in faults[1]
+    assert "name=gap|tenant=|version= has a balance of 2 uJ, its postings add up to 0 uJ" in faults[1]
+    assert "name=warm|tenant=|version=1 has a balance of 6 uJ, its postings add up to 3 uJ" in faults[0]
 
 
 def test_a_batch_on_its_way_is_no_fault(batches: list[Batch]):

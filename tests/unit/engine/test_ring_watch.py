@@ -1,0 +1,134 @@
+"""All rings of a node: found, followed, ended with their processes, and let go."""
+
+import os
+from pathlib import Path
+
+from app.domain.account import request_account, warm_account
+from app.domain.slice import ProcessKey, Resident
+from app.engine.ring_watch import RingWatch
+from app.ledger.ring import RingHeader, RingWriter
+from app.units import NS_PER_S
+
+WARM, REQUEST = warm_account("a", "1"), request_account("default", "a", "1")
+
+
+class Node:
+    """A directory of rings and who is alive."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.dead: set[int] = set()
+        self.watch = self.watched()
+
+    def watched(self) -> RingWatch:
+        return RingWatch(self.directory, "boot", lambda process: process.pid not in self.dead, 3600.0)
+
+    def process(self, pid: int, boot: str = "boot", born_ns: int = 0) -> RingWriter:
+        resident = Resident(ProcessKey(pid, pid), WARM, frozenset())
+        return RingWriter.create(self.directory, RingHeader("m", boot, "n", resident, 1.0, 1.0, born_ns), 64)
+
+
+def test_a_ring_is_found_when_it_appears(tmp_path: Path):
+    node = Node(tmp_path / "rings")
+    node.watch.poll(0)
+    assert node.watch.living == []
+    ring = node.process(7)
+    node.watch.poll(1)
+    assert [found.header for found in node.watch.living] == [ring.header]
+
+
+def test_a_ring_is_found_even_if_the_directorys_time_stamp_did_not_change(tmp_path: Path):
+    """Two changes within one tick of the file system's clock have one time stamp."""
+    node = Node(tmp_path)
+    node.watch.poll(0)
+    stamp = tmp_path.stat()
+    node.process(7)
+    os.utime(tmp_path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    node.watch.poll(NS_PER_S)
+    assert len(node.watch.living) == 1
+
+
+def test_rings_of_another_boot_are_left_alone(tmp_path: Path):
+    node = Node(tmp_path)
+    node.process(7, boot="the last one")
+    node.watch.poll(0)
+    assert node.watch.rings == {}
+
+
+def test_a_process_that_closes_is_let_go_when_its_slices_are_settled(tmp_path: Path):
+    node = Node(tmp_path)
+    ring = node.process(7)
+    ring.begin(REQUEST, 1.0, 5)
+    node.watch.poll(10)
+    ring.close(20)
+    node.watch.poll(30)
+    assert node.watch.living == []
+    (found,) = node.watch.rings.values()
+    assert found.ended_ns == 20
+    assert found.reader.record(0)["end_ns"] == 20
+    node.watch.commit(15)
+    assert len(node.watch.rings) == 1
+    node.watch.commit(20)
+    assert node.watch.rings == {}
+    node.watch.poll(40)
+    assert node.watch.rings == {}
+
+
+def test_a_process_that_dies_ends_when_it_is_found_dead(tmp_path: Path):
+    node = Node(tmp_path)
+    ring = node.process(7)
+    ring.begin(REQUEST, 1.0, 5)
+    node.watch.poll(10)
+    node.dead.add(7)
+    node.watch.poll(30)
+    (found,) = node.watch.rings.values()
+    assert found.ended_ns == found.reader.record(0)["end_ns"] == 30
+
+
+def test_a_process_that_died_while_nobody_looked_ends_with_its_last_sign_of_life(tmp_path: Path):
+    node = Node(tmp_path)
+    ring = node.process(7, born_ns=3)
+    ring.begin(REQUEST, 1.0, 5)
+    ring.touch(12)
+    node.dead.add(7)
+    later = node.watched()
+    later.poll(10**15)
+    (found,) = later.rings.values()
+    assert found.ended_ns == found.reader.record(0)["end_ns"] == 12
+
+
+def test_a_restarted_watch_follows_only_what_is_not_settled(tmp_path: Path):
+    node = Node(tmp_path)
+    ring = node.process(7)
+    ring.end(ring.begin(REQUEST, 1.0, 5), 8)
+    ring.begin(REQUEST, 1.0, 6)
+    node.watch.poll(10)
+    node.watch.commit(9)
+    again = node.watched()
+    again.poll(20)
+    (found,) = again.rings.values()
+    assert found.open_count == 1
+
+
+def test_old_rings_go_by_age(tmp_path: Path):
+    node = Node(tmp_path)
+    old, young, living = (node.process(pid) for pid in (7, 8, 9))
+    for ring, age_s in ((old, 4000), (young, 3000), (living, 9999)):
+        os.utime(ring.path, (10**9 - age_s, 10**9 - age_s))
+    node.dead |= {7, 8}
+    node.watch.poll(0)
+    node.watch.commit(1)
+    node.watch.drop_old(10**9 * NS_PER_S)
+    assert {path.stem for path in tmp_path.iterdir()} == {young.header.ring_id, living.header.ring_id}
+
+
+def test_receipts_are_read_from_rings_that_nobody_watches_any_more(tmp_path: Path):
+    node = Node(tmp_path)
+    ring = node.process(7)
+    ring.end(ring.begin(REQUEST, 1.0, 5), 8)
+    node.dead.add(7)
+    node.watch.poll(10)
+    node.watch.commit(10)
+    assert node.watch.rings == {}
+    reader = node.watch.open_for_receipt(ring.header.ring_id)
+    assert reader.record(0)["start_ns"] == 5

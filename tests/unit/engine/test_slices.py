@@ -1,0 +1,258 @@
+"""Slices as a replica sees them: receipts at once, settled figures later, nothing without a meter."""
+
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+
+from app.clock import ManualClock, SystemClock
+from app.domain.account import request_account, warm_account
+from app.domain.slice import ProcessKey, Resident
+from app.engine.slices import BoardCache, OpenSlice, SliceBook
+from app.ledger.board import MAX_DEVICES, BoardReader, BoardWriter, Present, relevant, uuid_hash
+from app.ledger.ring import RingHeader, RingReader, RingWriter
+from app.units import NS_PER_MS, NS_PER_S
+
+REQUEST = request_account("default", "minilm", "1")
+GPU = Present(uuid_hash("GPU-1"), False, 1, 300_000.0, 80_000.0, 0.0)
+OTHER_GPU = Present(uuid_hash("GPU-2"), False, 1, 900_000.0, 80_000.0, 0.0)
+HOST = Present(uuid_hash("cpu-1"), True, 4, 100_000.0, 20_000.0, 0.0)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(NS_PER_S)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> BoardWriter:
+    return BoardWriter(tmp_path / "board")
+
+
+@pytest.fixture
+def book(tmp_path: Path, clock: ManualClock) -> SliceBook:
+    resident = Resident(ProcessKey(7, 99), warm_account("minilm", "1"), frozenset({"GPU-1"}))
+    ring = RingWriter.create(tmp_path / "rings", RingHeader("m", "b", "n", resident), 64)
+    return SliceBook(ring, BoardCache(tmp_path / "board", frozenset({"GPU-1"}), clock), clock)
+
+
+def settle(book: SliceBook, sequence: int, energy_uj: int, grades: int = 1) -> None:
+    """What the meter writes when it has booked a slice."""
+    row = RingReader(book.ring.path).records[sequence : sequence + 1]
+    row["energy_uj"], row["grades"], row["state"] = energy_uj, grades, 1
+
+
+def test_before_any_meter_there_is_a_receipt_id_and_no_energy(book: SliceBook):
+    piece = book.begin(REQUEST, 1.0)
+    piece.end()
+    assert piece.receipt_id == book.ring.receipt_id(0)
+    assert piece.energy() is None
+    assert book.board.is_stale()
+
+
+def test_right_after_its_end_a_slice_is_estimated_from_the_power_shown(
+    book: SliceBook, board: BoardWriter, clock: ManualClock
+):
+    board.write(clock.monotonic_ns(), 360.0, [GPU, OTHER_GPU])
+    piece = book.begin(REQUEST, 1.0)
+    clock.advance(100 * NS_PER_MS)
+    piece.end()
+    clock.advance(50 * NS_PER_MS)
+    energy = piece.energy()
+    assert energy is not None
+    # 300 W for 100 ms; another process's GPU is left out. 30 J at 360 g/kWh = 3 mg
+    assert (energy.energy_uj, energy.carbon_ugco2e, energy.grade, energy.provisional) == (
+        30_000_000,
+        3_000,
+        "counter",
+        True,
+    )
+
+
+def test_an_open_slice_is_estimated_up_to_now(book: SliceBook, board: BoardWriter, clock: ManualClock):
+    board.write(clock.monotonic_ns(), 0.0, [GPU])
+    piece = book.begin(REQUEST, 1.0)
+    clock.advance(10 * NS_PER_MS)
+    energy = piece.energy()
+    assert energy is not None
+    assert energy.energy_uj == 3_000_000
+
+
+def test_slices_open_at_once_share_the_estimate(book: SliceBook, board: BoardWriter, clock: ManualClock):
+    board.write(clock.monotonic_ns(), 0.0, [GPU])
+    first, second = book.begin(REQUEST, 1.0), book.begin(REQUEST, 1.0)
+    clock.advance(100 * NS_PER_MS)
+    first.end()
+    second.end()
+    estimates = [energy.energy_uj for piece in (first, second) if (energy := piece.energy())]
+    assert estimates == [30_000_000, 15_000_000]  # the first began alone: an estimate, settled later
+    alone = book.begin(REQUEST, 1.0)
+    clock.advance(100 * NS_PER_MS)
+    alone.end()
+    energy = alone.energy()
+    assert energy is not None
+    assert energy.energy_uj == 30_000_000
+
+
+def test_the_host_is_estimated_by_its_floor_until_it_has_seen_work(
+    book: SliceBook, board: BoardWriter, clock: ManualClock
+):
+    board.write(clock.monotonic_ns(), 0.0, [HOST])
+    piece = book.begin(REQUEST, 1.0)
+    clock.advance(100 * NS_PER_MS)
+    piece.end()
+    energy = piece.energy()
+    assert energy is not None
+    assert (energy.energy_uj, energy.grade) == (2_000_000, "modelled")
+
+
+def test_the_settled_figure_replaces_the_estimate(book: SliceBook, board: BoardWriter, clock: ManualClock):
+    board.write(clock.monotonic_ns(), 360.0, [GPU])
+    piece = book.begin(REQUEST, 1.0)
+    clock.advance(100 * NS_PER_MS)
+    piece.end()
+    settle(book, 0, 20_000_000, grades=1 | 4)
+    energy = piece.energy()
+    assert energy is not None
+    assert (energy.energy_uj, energy.carbon_ugco2e, energy.grade, energy.provisional) == (
+        20_000_000,
+        2_000,
+        "counter+modelled",
+        False,
+    )
+
+
+def test_a_settled_figure_keeps_its_carbon_when_the_meter_has_gone(
+    book: SliceBook, board: BoardWriter, clock: ManualClock
+):
+    board.write(clock.monotonic_ns(), 360.0, [GPU])
+    piece = book.begin(REQUEST, 1.0)
+    assert piece.energy()
+    piece.end()
+    settle(book, 0, 10_000_000)
+    clock.advance(3600 * NS_PER_S)
+    energy = piece.energy()
+    assert energy is not None
+    assert (energy.energy_uj, energy.carbon_ugco2e) == (10_000_000, 1_000)
+
+
+def test_ending_twice_changes_nothing(book: SliceBook, clock: ManualClock):
+    piece = book.begin(REQUEST, 1.0)
+    piece.end()
+    clock.advance(NS_PER_S)
+    piece.end()
+    assert RingReader(book.ring.path).record(0)["end_ns"] == NS_PER_S
+    assert book._open == 0
+
+
+def test_a_slice_may_begin_in_the_past(book: SliceBook):
+    book.begin(REQUEST, 1.0, start_ns=123).end()
+    row = RingReader(book.ring.path).record(0)
+    assert (row["start_ns"], row["end_ns"]) == (123, NS_PER_S)
+
+
+def test_with_metering_off_the_same_calls_do_nothing():
+    piece = OpenSlice(None)
+    piece.end()
+    assert (piece.receipt_id, piece.energy()) == ("", None)
+
+
+def test_a_closed_book_says_when_it_closed(book: SliceBook):
+    book.touch()
+    book.close()
+    reader = RingReader(book.ring.path)
+    assert (reader.closed_ns, reader.last_sign_ns) == (NS_PER_S, NS_PER_S)
+
+
+# The board
+
+
+def test_a_board_that_nobody_writes_is_stale_after_five_seconds(
+    book: SliceBook, board: BoardWriter, clock: ManualClock
+):
+    board.write(clock.monotonic_ns(), 0.0, [GPU])
+    clock.advance(5 * NS_PER_S)
+    assert not book.board.is_stale()
+    clock.advance(1)
+    assert book.board.is_stale()
+    assert book.board.present() is None
+
+
+def test_a_board_that_was_replaced_is_found(
+    book: SliceBook, board: BoardWriter, clock: ManualClock, tmp_path: Path
+):
+    board.write(clock.monotonic_ns(), 0.0, [GPU])
+    assert book.board.present() is not None
+    (tmp_path / "board").unlink()
+    clock.advance(6 * NS_PER_S)
+    assert book.board.is_stale()
+    BoardWriter(tmp_path / "board").write(clock.monotonic_ns(), 0.0, [GPU])
+    assert not book.board.is_stale()
+    clock.advance(50 * NS_PER_MS)
+    assert book.board.present() == (0.0, [GPU])
+
+
+def test_the_board_is_looked_at_every_50_ms_at_most(book: SliceBook, board: BoardWriter, clock: ManualClock):
+    board.write(clock.monotonic_ns(), 1.0, [GPU])
+    assert book.board.present() == (1.0, [GPU])
+    board.write(clock.monotonic_ns(), 2.0, [GPU])
+    assert book.board.present() == (1.0, [GPU])
+    clock.advance(50 * NS_PER_MS)
+    assert book.board.present() == (2.0, [GPU])
+
+
+def test_a_board_in_the_middle_of_writing_tells_nothing(tmp_path: Path):
+    writer = BoardWriter(tmp_path / "board")
+    reader = BoardReader(tmp_path / "board")
+    assert (reader.updated_ns(), reader.read()) == (0, None)
+    writer.write(5, 1.0, [GPU])
+    assert (reader.updated_ns(), reader.read()) == (5, (1.0, [GPU]))
+    writer._map[8] = 3  # the version, odd while a meter writes
+    assert reader.read() is None
+    writer.write(6, 2.0, [HOST])
+    assert reader.read() == (2.0, [HOST])
+    reader.close()
+
+
+def test_a_board_without_its_magic_is_no_board(tmp_path: Path):
+    (tmp_path / "board").write_bytes(b"\xff" * 65_536)
+    reader = BoardReader(tmp_path / "board")
+    assert (reader.updated_ns(), reader.read()) == (0, None)
+
+
+def test_a_file_too_short_is_not_opened_yet(book: SliceBook, tmp_path: Path):
+    (tmp_path / "board").write_bytes(b"JKBOARD1")
+    assert book.board.is_stale()
+
+
+def test_a_board_holds_as_many_devices_as_fit(tmp_path: Path):
+    writer = BoardWriter(tmp_path / "board")
+    writer.write(1, 0.0, [GPU] * (MAX_DEVICES + 5))
+    shown = BoardReader(tmp_path / "board").read()
+    assert shown is not None
+    assert len(shown[1]) == MAX_DEVICES
+
+
+def test_a_process_sees_the_host_and_its_own_accelerators():
+    hashes = frozenset({uuid_hash("GPU-1")})
+    assert [relevant(present, hashes) for present in (GPU, OTHER_GPU, HOST)] == [True, False, True]
+
+
+# Cost
+
+
+def test_a_slice_and_its_energy_cost_microseconds(tmp_path: Path):
+    clock = SystemClock()
+    resident = Resident(ProcessKey(7, 99), warm_account("minilm", "1"), frozenset({"GPU-1"}))
+    ring = RingWriter.create(tmp_path / "rings", RingHeader("m", "b", "n", resident), 4096)
+    BoardWriter(tmp_path / "board").write(clock.monotonic_ns(), 0.0, [GPU, HOST])
+    book = SliceBook(ring, BoardCache(tmp_path / "board", frozenset({"GPU-1"}), clock), clock)
+    costs_ns = []
+    for _ in range(2_000):
+        began = time.perf_counter_ns()
+        piece = book.begin(REQUEST, 1.0)
+        piece.end()
+        piece.energy()
+        costs_ns.append(time.perf_counter_ns() - began)
+    assert statistics.median(costs_ns) < 40_000  # about 8 us on an idle core
