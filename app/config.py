@@ -9,13 +9,17 @@ beside their owner; this is only where a variable becomes a value.
 import functools
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import InvalidInput
+
+
+Value = TypeVar("Value")
 
 
 def _default_state_dir() -> Path:
@@ -55,8 +59,8 @@ class Settings(BaseSettings):
     """Off: no slices, no meters, no receipts; everything else works as before."""
     models: str = ""
     """Root of the model repository. Empty: `models` below the state directory."""
-    database_url: str = ""
-    """SQLAlchemy URL of the accountant's store. Empty: `books.sqlite` below the state directory."""
+    database_url: SecretStr = SecretStr("")
+    """SQLAlchemy URL of the accountant's store, its password never shown. Empty: `books.sqlite` below the state directory."""
     ring_records: int = Field(default=65_536, ge=64, le=16_777_216)
     """Slices a process keeps before the oldest receipt is overwritten; 64 bytes each, a sparse file."""
     receipt_hours: float = Field(default=24.0, gt=0)
@@ -67,6 +71,24 @@ class Settings(BaseSettings):
     def _split_names(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value == "world":
+            return value
+        from app.carbon.zones import find_zone
+
+        return _checked(lambda: find_zone(value).id)
+
+    @field_validator("sensors")
+    @classmethod
+    def _known_sensors(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value == ("nvml", "rapl", "cpu_model"):
+            return value
+        from app.sensors.discovery import sensor_settings
+
+        return _checked(lambda: sensor_settings(backends=value).backends)
+
     @property
     def models_root(self) -> str:
         """Root of the model repository with its default resolved."""
@@ -75,7 +97,15 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         """URL of the accountant's store with its default resolved."""
-        return self.database_url or f"sqlite:///{self.state_dir / 'books.sqlite'}"
+        return self.database_url.get_secret_value() or f"sqlite:///{self.state_dir / 'books.sqlite'}"
+
+
+def _checked(ask: Callable[[], Value]) -> Value:
+    """What `ask` returns; what it refuses becomes a fault of the field."""
+    try:
+        return ask()
+    except InvalidInput as error:
+        raise ValueError(str(error)) from error
 
 
 @functools.cache
@@ -85,7 +115,7 @@ def settings() -> Settings:
         return Settings()
     except ValidationError as error:
         faults = "; ".join(
-            f"JOULEKEEPER_{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}, got {fault['input']!r}"
+            f"JOULEKEEPER_{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg'].removeprefix('Value error, ')}, got {fault['input']!r}"
             for fault in error.errors()
         )
         raise InvalidInput(f"settings from the environment: {faults}") from error

@@ -16,6 +16,7 @@ from app.cli.deploy import deploy
 from app.cli.ledger import ledger, receipt, report
 from app.cli.models import models
 from app.cli.probe import probe
+from app.cli.settings import settings
 from app.cli.watch import watch
 from app.console.product import NAME, version_of
 from app.errors import JoulekeeperError
@@ -57,7 +58,7 @@ def version() -> None:
     typer.echo(f"python {platform.python_version()}, ray {version_of('ray')}, torch {version_of('torch')}")
 
 
-for _command in (probe, watch, report, receipt, train, deploy, version):
+for _command in (probe, settings, watch, report, receipt, train, deploy, version):
     cli.command()(_command)
 cli.add_typer(ledger, name="ledger")
 cli.add_typer(models, name="models")

@@ -12,7 +12,7 @@ from app.carbon.zones import find_zone
 from app.config import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ["cluster.yaml", "deployments/cluster-local.yaml"]
+FILES = ["cluster.yaml", "deployments/clusters/local.yaml"]
 METER_LABEL = "joulekeeper.io/meter"
 
 

@@ -63,7 +63,7 @@ def test_a_job_whose_worker_is_killed_resumes_and_its_result_is_served_as_measur
 
 
 def test_the_seed_example_is_exported_and_shows_its_formulas_with_measured_figures(state: Path) -> None:
-    job = load_job(JOBS / "seed.yaml")
+    job = load_job(JOBS / "seed.yaml").model_copy(update={"epochs": 5})
 
     result = run_job(job, run="seed-test")
 

@@ -9,9 +9,7 @@ import pytest
 from app import errors
 from app.errors import JoulekeeperError
 
-CLASSES = [
-    error for _, error in inspect.getmembers(errors, inspect.isclass) if issubclass(error, JoulekeeperError)
-]
+CLASSES = [error for _, error in inspect.getmembers(errors, inspect.isclass) if issubclass(error, JoulekeeperError)]
 
 
 def drawn_tree() -> dict[str, str]:

@@ -80,4 +80,5 @@ def test_an_unknown_backend_in_the_settings_is_one_line(
     finally:
         settings.cache_clear()
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: JOULEKEEPER_SENSORS: backend 'nvm' is unknown")
+    assert result.stderr.startswith("error: settings from the environment: JOULEKEEPER_SENSORS: ")
+    assert "backend 'nvm' is unknown; did you mean nvml?" in result.stderr

@@ -252,7 +252,10 @@ def test_another_boot_is_another_baseline(tmp_path: Path):
     rebooted.run(again, 300)
     again.commit(final=True)
     batches = list(again.journal.batches())
-    assert [sum(posting["energy_uj"] for posting in batch.body["postings"]) for batch in batches] == [50_000_000, 30_000_000]
+    assert [sum(posting["energy_uj"] for posting in batch.body["postings"]) for batch in batches] == [
+        50_000_000,
+        30_000_000,
+    ]
     assert tally_chain("machine:node", batches).faults == []
 
 

@@ -179,9 +179,7 @@ def test_a_board_that_nobody_writes_is_stale_after_five_seconds(
     assert book.board.present() is None
 
 
-def test_a_board_that_was_replaced_is_found(
-    book: SliceBook, board: BoardWriter, clock: ManualClock, tmp_path: Path
-):
+def test_a_board_that_was_replaced_is_found(book: SliceBook, board: BoardWriter, clock: ManualClock, tmp_path: Path):
     board.write(clock.monotonic_ns(), 0.0, [GPU])
     assert book.board.present() is not None
     (tmp_path / "board").unlink()

@@ -191,9 +191,7 @@ def test_a_dead_meters_interval_is_a_gap_above_the_floor():
 
 def test_a_slice_explains_of_a_dead_interval_at_most_the_highest_power_seen():
     # floor 100 W x 80 ms = 8 J/1000, ceiling 500 W x 20 ms = 10 J/1000, the remaining 12 J/1000 nobody explains
-    result = divided(
-        [claim(A, (0, 20, 1))], delta(kind=DeltaKind.DEAD), floor_mw=100_000, ceiling_mw=500_000
-    )
+    result = divided([claim(A, (0, 20, 1))], delta(kind=DeltaKind.DEAD), floor_mw=100_000, ceiling_mw=500_000)
     assert sliced(result) == [[10_000_000]]
     assert result.by_account == {A: 8_000_000, GAP: 12_000_000}
 

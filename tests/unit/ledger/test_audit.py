@@ -141,9 +141,7 @@ def test_a_balance_nobody_posted_is_found(batches: list[Batch]):
 
 def test_a_negative_posting_is_a_fault_even_if_the_sum_is_right(tmp_path: Path):
     batch = Journal(tmp_path, METER).append(body([(0, 0), (1, 10)], {REQUEST: 15, WARM: -5}))
-    assert tally([batch]).faults == [
-        "meter machine:node, batch 1.0: a posting of -5 uJ; postings are never negative"
-    ]
+    assert tally([batch]).faults == ["meter machine:node, batch 1.0: a posting of -5 uJ; postings are never negative"]
 
 
 def test_a_posting_without_a_reading_is_a_fault(tmp_path: Path):

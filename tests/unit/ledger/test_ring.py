@@ -290,8 +290,18 @@ def test_another_boot_process_or_start_is_another_receipt():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "1a2b3c4d-0123456789ab", "1a2b3c4d-0123456789ab-", "1a2b3c4d-0123456789ab-xyz", "1a2b3c4d-../../etc/ab-1"]
-    + ["1a2b3c4d-0123456789ab-1\n", "1A2B3C4D-0123456789ab-1", "1_2b3c4d-0123456789ab-1", "1a2b3c4d-0123456789ab-+1"],
+    [
+        "",
+        "x",
+        "1a2b3c4d-0123456789ab",
+        "1a2b3c4d-0123456789ab-",
+        "1a2b3c4d-0123456789ab-xyz",
+        "1a2b3c4d-../../etc/ab-1",
+        "1a2b3c4d-0123456789ab-1\n",
+        "1A2B3C4D-0123456789ab-1",
+        "1_2b3c4d-0123456789ab-1",
+        "1a2b3c4d-0123456789ab-+1",
+    ],
 )
 def test_anything_else_is_not_a_receipt_id(text: str):
     with pytest.raises(InvalidInput, match="receipt id must look like 1a2b3c4d-0123456789ab-1f"):

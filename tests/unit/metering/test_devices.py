@@ -48,5 +48,5 @@ def test_uuids_are_asked_of_nvml(nvml_here: NvmlStub):
 
 
 def test_a_driver_that_does_not_answer_means_no_gpu(nvml_here: NvmlStub):
-    nvml_here.write(StubScript((StubDevice("GPU-a"),), errors=(StubError("nvmlInit_v2", DRIVER_NOT_LOADED),)))
+    nvml_here.write(StubScript((StubDevice("GPU-a"),), errors=(StubError("nvmlInit", DRIVER_NOT_LOADED),)))
     assert visible_accelerators({}) == []

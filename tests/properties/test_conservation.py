@@ -35,7 +35,9 @@ def claims(draw: st.DrawFn) -> Claim:
 others = st.builds(Others, st.floats(0, 1e9), st.floats(0, 1e9))
 
 
-def delta(kind: DeviceKind, energy_uj: int, absence: DeltaKind, start_ns: int = START_NS, end_ns: int = END_NS) -> Delta:
+def delta(
+    kind: DeviceKind, energy_uj: int, absence: DeltaKind, start_ns: int = START_NS, end_ns: int = END_NS
+) -> Delta:
     return Delta(Device("m", "b", "u", kind, "", Grade.COUNTER), start_ns, end_ns, energy_uj, absence)
 
 

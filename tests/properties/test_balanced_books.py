@@ -1,4 +1,4 @@
-"""Properties of a node's books: whatever happens in whatever order, every microjoule is charged once and provably so."""
+"""Properties of a node's books: whatever happens in whatever order, every microjoule is charged once."""
 
 import tempfile
 import threading
@@ -113,9 +113,7 @@ class World:
 
 
 def first_reading_uj(batches: list[Batch], uuid: str) -> int:
-    return next(
-        device["raw"][0][1] for batch in batches for device in batch.body["devices"] if device["uuid"] == uuid
-    )
+    return next(device["raw"][0][1] for batch in batches for device in batch.body["devices"] if device["uuid"] == uuid)
 
 
 def receipts_uj(world: World) -> int:

@@ -1,0 +1,355 @@
+"""The books of the cluster: reports by every key, carbon, status, and an audit that finds what was done to them."""
+
+import copy
+import dataclasses
+import sqlite3
+import threading
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import orjson
+import pytest
+
+from app.carbon.footprint import CarbonSettings
+from app.clock import ManualClock
+from app.domain.account import (
+    GAP,
+    IDLE_WATCHED,
+    SYSTEM,
+    job_account,
+    load_account,
+    request_account,
+    warm_account,
+)
+from app.engine.cluster_books import ClusterBooks
+from app.engine.evidence import Evidence, gather
+from app.engine.views import Report, ReportKey
+from app.ledger.journal import Batch, Journal, digest_of
+from app.ledger.ring import node_tag
+from app.ledger.store import Store
+from app.units import NS_PER_S, UJ_PER_KWH
+from tests.fixtures.batches import WALL_NS, body
+from tests.fixtures.books import Bench, counter, cpu, gpu
+
+KWH = UJ_PER_KWH
+REQUEST, ACME = request_account("default", "a", "1"), request_account("acme", "a", "2")
+JOB, LOAD, WARM = job_account("acme", "digits", 2), load_account("a", "1"), warm_account("a", "1")
+GRAM = 1_000_000  # micrograms
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(wall_ns=WALL_NS + 120 * NS_PER_S)
+
+
+@pytest.fixture
+def books(tmp_path: Path, clock: ManualClock) -> ClusterBooks:
+    carbon = CarbonSettings(intensity_g_per_kwh=400.0, pue=1.25)
+    return ClusterBooks(Store(f"sqlite:///{tmp_path / 'books.sqlite'}"), carbon, clock)
+
+
+@pytest.fixture
+def filled(books: ClusterBooks, tmp_path: Path) -> ClusterBooks:
+    """Ten kWh on two nodes in two minutes: 3 + 1 + 2 + 1 of work, 3 of the rest."""
+    one = Journal(tmp_path / "one", "machine:one")
+    books.deliver(
+        [
+            one.append(body([(0, 0), (1, 7 * KWH)], {REQUEST: 3 * KWH, ACME: KWH, LOAD: KWH, WARM: 2 * KWH})),
+            one.append(body([(1, 7 * KWH), (2, 8 * KWH)], {IDLE_WATCHED: KWH}, minute=1)),
+        ]
+    )
+    two = Journal(tmp_path / "two", "machine:two")
+    books.deliver([two.append(body([(0, 0), (1, 2 * KWH)], {JOB: 2 * KWH}, uuid="GPU-2", node="two"))])
+    return books
+
+
+def groups(report: Report) -> dict[tuple[str, ...], int]:
+    return {tuple(row.group.values()): row.energy_uj // KWH for row in report.rows}
+
+
+# Reports
+
+
+@pytest.mark.parametrize("by", get_args(ReportKey))
+def test_rows_add_up_to_the_total_whatever_the_key(filled: ClusterBooks, by: ReportKey):
+    report = filled.report(by)
+    assert report.energy_uj == 10 * KWH == sum(row.energy_uj for row in report.rows)
+    assert report.carbon_ugco2e == 10 * 500 * GRAM == sum(row.carbon_ugco2e for row in report.rows)
+    assert sum(row.share for row in report.rows) == pytest.approx(1.0)
+    assert all(row.by_grade_uj == {"counter": row.energy_uj} for row in report.rows)
+    assert [row.energy_uj for row in report.rows] == sorted((row.energy_uj for row in report.rows), reverse=True)
+    assert report.energy_utilisation == pytest.approx(0.7)
+
+
+def test_by_account(filled: ClusterBooks):
+    assert groups(filled.report("account")) == {
+        ("request",): 4,
+        ("job", "train"): 2,
+        ("warm",): 2,
+        ("load",): 1,
+        ("idle", "watched"): 1,
+    }
+
+
+def test_by_model(filled: ClusterBooks):
+    assert groups(filled.report("model")) == {
+        ("a", "1", "request"): 3,
+        ("", "", "job"): 2,
+        ("a", "1", "warm"): 2,
+        ("a", "2", "request"): 1,
+        ("a", "1", "load"): 1,
+        ("", "", "idle"): 1,
+    }
+
+
+def test_by_tenant(filled: ClusterBooks):
+    assert groups(filled.report("tenant")) == {("",): 4, ("default",): 3, ("acme",): 3}
+
+
+def test_by_job(filled: ClusterBooks):
+    assert groups(filled.report("job")) == {("", "", "node"): 8, ("digits", "2", "two"): 2}
+
+
+def test_by_node(filled: ClusterBooks):
+    assert groups(filled.report("node")) == {("node", "GPU-1"): 8, ("two", "GPU-2"): 2}
+
+
+def test_a_report_says_how_it_was_priced(filled: ClusterBooks):
+    report = filled.report("account")
+    assert (report.intensity_g_per_kwh, report.pue, report.zone) == (400.0, 1.25, "world")
+    assert filled.intensity_g_per_kwh() == 500.0
+
+
+def test_a_period_takes_its_minutes_only(filled: ClusterBooks):
+    second_minute_s = WALL_NS / NS_PER_S + 60
+    assert filled.report("account", since_s=second_minute_s).energy_uj == KWH
+    assert filled.report("account", until_s=second_minute_s).energy_uj == 9 * KWH
+    assert filled.report("account", since_s=second_minute_s + 60).energy_uj == 0
+
+
+def test_empty_books_make_an_empty_report(books: ClusterBooks):
+    report = books.report("account")
+    assert (report.rows, report.energy_uj, report.carbon_ugco2e, report.energy_utilisation) == ((), 0, 0, 0.0)
+
+
+def test_delivering_again_changes_nothing(filled: ClusterBooks, tmp_path: Path):
+    before = filled.report("model")
+    again = list(Journal(tmp_path / "one", "machine:one").batches())
+    assert filled.deliver(again) == (1, 1)
+    assert filled.report("model") == before
+
+
+# What is going on
+
+
+def test_status_shows_nodes_devices_and_accounts(books: ClusterBooks, tmp_path: Path, clock: ManualClock):
+    contents = body([(0, 0), (1, 5)], {SYSTEM: 5})
+    vitals = {"utilization": 0.5, "memory_used_bytes": 1, "memory_total_bytes": 2, "temperature_c": 40.0}
+    contents |= {"residents": ["a@1"], "vitals": {"GPU-1": vitals | {"power_mw": 100}, "unknown": vitals}}
+    contents |= {"failures": {"GPU-9": "it is lost"}, "lost_slices": 3}
+    books.deliver([Journal(tmp_path / "j", "m").append(contents)])
+    clock.advance(10 * NS_PER_S)
+    status = books.status()
+    (node,) = status.nodes
+    assert (node.node, node.metered, node.last_heard_s, node.residents) == ("node", True, pytest.approx(10), ("a@1",))
+    (device,) = status.devices
+    assert (device.device_key, device.energy_uj, device.power_mw) == ("machine/boot/GPU-1", 5, 100)
+    assert status.by_account_uj["system"] == 5
+    assert set(status.by_account_uj) == {"request", "job", "load", "warm", "idle", "system", "foreign", "gap"}
+    assert status.warnings == (
+        "node: GPU-9 cannot be read: it is lost",
+        "node: 3 slices were overwritten before the meter read them",
+    )
+
+
+def test_a_silent_meter_and_one_that_left_are_not_metering(books: ClusterBooks, tmp_path: Path, clock: ManualClock):
+    books.deliver([Journal(tmp_path / "1", "silent").append(body([(0, 0), (1, 5)], {SYSTEM: 5}))])
+    clock.advance(20 * NS_PER_S)
+    books.deliver([Journal(tmp_path / "2", "left").append(body(clean=True, node="two"))])
+    assert {node.node: node.metered for node in books.status().nodes} == {"node": False, "two": False}
+
+
+def test_the_snapshot_for_telemetry_adds_up(filled: ClusterBooks):
+    snapshot = filled.snapshot()
+    assert sum(balance.energy_uj for balance in snapshot.balances) == 10 * KWH
+    assert sum(balance.carbon_ugco2e for balance in snapshot.balances) == 5_000 * GRAM
+    request = next(balance for balance in snapshot.balances if balance.labels.get("tenant") == "default")
+    assert request.labels["account"] == "request"
+    assert request.labels["node"] == "node"
+    assert {meter.node for meter in snapshot.meters} == {"node", "two"}
+
+
+def test_receipts_lead_to_the_meter_of_their_node(filled: ClusterBooks):
+    assert filled.meter_of_tag(node_tag("machine", "boot")) in ("machine:one", "machine:two")
+    assert filled.meter_of_tag("00000000") is None
+
+
+# The audit, on books that a real node kept
+
+
+class Kept:
+    """A node that served requests, its journal delivered to a store."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "books.sqlite"
+        bench = Bench(directory, [gpu(counter((0, 100_000))), cpu(counter((0, 50_000)))])
+        ring = bench.worker(7, WARM)
+        self.node = bench.open()
+        self.node.tick()
+        self.cluster = ClusterBooks(Store(f"sqlite:///{self.path}"), CarbonSettings(), bench.clock)
+        for _ in range(4):
+            sequence = ring.begin(REQUEST, 1.0, bench.now_ns)
+            bench.run(self.node, 200)
+            ring.end(sequence, bench.now_ns)
+            bench.run(self.node, 100)
+            batch = self.node.commit()
+            assert batch is not None
+            self.cluster.deliver([batch])
+            self.node.journal.acknowledge(batch)
+        bench.run(self.node, 100)  # on its way
+
+    def testimony(self) -> list[Evidence]:
+        return [gather("machine:node", self.node, threading.Lock())]
+
+    def sql(self, statement: str, *values: object) -> None:
+        with sqlite3.connect(self.path) as connection:
+            assert connection.execute(statement, values).rowcount > 0
+        connection.close()
+
+    def forge(self, sequence: int, change: Callable[[Batch], None], redigest: bool = False) -> None:
+        """Alter a stored batch, with a new digest if asked."""
+        stored = next(b for b in Store(f"sqlite:///{self.path}").batches("machine:node") if b.sequence == sequence)
+        forged = dataclasses.replace(stored, body=copy.deepcopy(stored.body))
+        change(forged)
+        digest = digest_of(forged.previous, forged.body) if redigest else forged.digest
+        packed = zlib.compress(orjson.dumps(forged.body))
+        self.sql("UPDATE batches SET body = ?, digest = ? WHERE sequence = ?", packed, digest, sequence)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path)
+
+
+def faults(kept: Kept) -> str:
+    audit = kept.cluster.audit(kept.testimony())
+    assert not audit.ok
+    return "\n".join(audit.faults)
+
+
+def move_a_microjoule(batch: Batch) -> None:
+    first, second = batch.body["postings"][:2]
+    first["energy_uj"] += 1
+    second["energy_uj"] -= 1
+
+
+def add_a_microjoule(batch: Batch) -> None:
+    batch.body["postings"][0]["energy_uj"] += 1
+
+
+def change_a_reading(batch: Batch) -> None:
+    batch.body["devices"][0]["raw"][-1][1] += 1
+
+
+def test_clean_books_pass_with_and_without_testimony(kept: Kept):
+    for testimonies in ([], kept.testimony()):
+        audit = kept.cluster.audit(testimonies)
+        assert (audit.ok, audit.faults) == (True, ())
+        assert audit.energy_uj == 1_200 * 150_000
+        assert {(d.name, d.movement_uj, d.posted_uj, d.difference_uj, d.batches) for d in audit.devices} == {
+            ("H100", 120_000_000, 120_000_000, 0, 4),
+            ("Xeon", 60_000_000, 60_000_000, 0, 4),
+        }
+
+
+def test_what_is_on_its_way_is_pending(kept: Kept):
+    audit = kept.cluster.audit(kept.testimony())
+    assert {device.name: device.pending_uj for device in audit.devices} == {"H100": 10_000_000, "Xeon": 5_000_000}
+
+
+def test_the_share_of_gaps_is_told(books: ClusterBooks, tmp_path: Path):
+    books.deliver([Journal(tmp_path / "j", "m").append(body([(0, 0), (1, 8)], {GAP: 2, WARM: 6}))])
+    audit = books.audit()
+    assert (audit.ok, audit.gap_share, audit.devices[0].gap_uj) == (True, 0.25, 2)
+
+
+@pytest.mark.parametrize("change", [add_a_microjoule, move_a_microjoule, change_a_reading])
+def test_an_altered_batch_is_found_by_its_digest(kept: Kept, change: Callable[[Batch], None]):
+    kept.forge(1, change)
+    assert "meter machine:node, batch 1.1: its digest does not match its contents" in faults(kept)
+
+
+@pytest.mark.parametrize("change", [add_a_microjoule, move_a_microjoule, change_a_reading])
+@pytest.mark.parametrize("sequence", [1, 3])
+def test_an_altered_batch_with_a_new_digest_is_found_by_the_journal(
+    kept: Kept, change: Callable[[Batch], None], sequence: int
+):
+    kept.forge(sequence, change, redigest=True)
+    assert f"meter machine:node, batch 1.{sequence}: the store's digest differs from the node's journal" in faults(kept)
+
+
+@pytest.mark.parametrize("sequence", [0, 1, 3])
+def test_a_removed_batch_is_found(kept: Kept, sequence: int):
+    kept.sql("DELETE FROM batches WHERE sequence = ?", sequence)
+    assert f"batch 1.{sequence}: in the node's journal and acknowledged, but not in the store" in faults(kept)
+
+
+@pytest.mark.parametrize("sequence", [0, 1])
+def test_a_removed_batch_breaks_the_chain_even_without_the_journal(kept: Kept, sequence: int):
+    kept.sql("DELETE FROM batches WHERE sequence = ?", sequence)
+    audit = kept.cluster.audit()
+    assert not audit.ok
+    assert any(f"batch 1.{sequence + 1}: the chain is broken" in fault for fault in audit.faults)
+
+
+def test_a_removed_last_batch_is_found_by_the_balances_even_without_the_journal(kept: Kept):
+    kept.sql("DELETE FROM batches WHERE sequence = 3")
+    audit = kept.cluster.audit()
+    assert not audit.ok
+    assert any("the balances were altered" in fault for fault in audit.faults)
+
+
+def test_a_store_that_was_emptied_is_found_by_the_journal(kept: Kept):
+    kept.sql("DELETE FROM batches")
+    kept.sql("DELETE FROM balances")
+    found = kept.cluster.audit(kept.testimony())
+    assert not found.ok
+    assert len([fault for fault in found.faults if "acknowledged, but not in the store" in fault]) == 4
+
+
+def test_an_altered_balance_is_found(kept: Kept):
+    kept.sql("UPDATE balances SET energy_uj = energy_uj + 1 WHERE rowid = 1")
+    assert "the balances were altered" in faults(kept)
+
+
+def test_a_removed_balance_is_found(kept: Kept):
+    kept.sql("DELETE FROM balances WHERE rowid = 1")
+    assert "has a balance of 0 uJ, its postings add up to" in faults(kept)
+
+
+def test_a_batch_that_cannot_be_unpacked_is_found(kept: Kept):
+    kept.sql("UPDATE batches SET body = x'00' WHERE sequence = 2")
+    assert "meter machine:node, batch 1.2: unreadable" in faults(kept)
+
+
+def test_an_invented_batch_is_found_by_the_journal(kept: Kept):
+    kept.sql("UPDATE batches SET epoch = 0 WHERE sequence = 2")
+    assert "meter machine:node, batch 1.2: in the node's journal and acknowledged, but not in the store" in faults(kept)
+
+
+def test_a_device_that_two_meters_kept_is_added_up(books: ClusterBooks, tmp_path: Path):
+    books.deliver([Journal(tmp_path / "1", "m1").append(body([(0, 0), (1, 8)], {WARM: 8}))])
+    books.deliver([Journal(tmp_path / "2", "m2").append(body([(1, 8), (2, 9)], {WARM: 1}))])
+    audit = books.audit()
+    assert (audit.ok, audit.energy_uj) == (True, 9)
+    assert [(device.movement_uj, device.batches) for device in audit.devices] == [(9, 2)]
+
+
+def test_two_histories_of_one_device_cannot_hide_a_difference(books: ClusterBooks, tmp_path: Path):
+    books.deliver([Journal(tmp_path / "1", "m1").append(body([(0, 0), (1, 8)], {WARM: 9}))])
+    books.deliver([Journal(tmp_path / "2", "m2").append(body([(1, 8), (2, 9)], {WARM: 0}))])
+    audit = books.audit()
+    assert not audit.ok
+    assert len(audit.faults) == 2

@@ -1,0 +1,91 @@
+"""Receipts: what one request used, found by its id on the node that served it."""
+
+from pathlib import Path
+
+import pytest
+
+from app.domain.account import job_account, request_account, warm_account
+from app.engine.receipts import read_receipt
+from app.engine.views import Receipt
+from app.errors import InvalidInput, NotFound
+from app.ledger.ring import RingReader, node_tag
+from app.units import NS_PER_S
+from tests.fixtures.books import Bench, counter, cpu, gpu
+
+WARM, REQUEST = warm_account("minilm", "1"), request_account("acme", "minilm", "1")
+TAG = node_tag("machine", "boot")
+WALL_MINUS_MONOTONIC_NS = 1_700_000_000 * NS_PER_S
+
+
+def read(bench: Bench, receipt_id: str, tag: str = TAG) -> Receipt:
+    """The receipt at 360 g/kWh, that is 0.1 ug/mJ."""
+    opened = lambda ring_id: RingReader(bench.rings / f"{ring_id}.ring")  # noqa: E731
+    return read_receipt(receipt_id, opened, tag, 360.0, WALL_MINUS_MONOTONIC_NS)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, [gpu(counter((0, 100_000))), cpu(counter((0, 50_000)))])
+
+
+def test_a_receipt_is_provisional_until_it_is_booked(bench: Bench):
+    ring = bench.worker(7, WARM)
+    books = bench.open()
+    books.tick()
+    sequence = ring.begin(REQUEST, 1.0, bench.now_ns)
+    receipt_id = ring.receipt_id(sequence)
+    bench.run(books, 200)
+    before = read(bench, receipt_id)
+    assert (before.provisional, before.energy_uj, before.grade, before.duration_ns) == (True, 0, "", 0)
+    ring.end(sequence, bench.now_ns)
+    books.commit(final=True)
+    after = read(bench, receipt_id)
+    assert after == Receipt(
+        receipt_id=receipt_id,
+        account="request",
+        tenant="acme",
+        model="minilm",
+        version="1",
+        job="",
+        node="node",
+        energy_uj=200 * 150_000,
+        carbon_ugco2e=3_000,
+        grade="counter+modelled",
+        provisional=False,
+        duration_ns=NS_PER_S // 5,
+        wall_time_s=1_700_000_000.0,
+    )
+
+
+def test_the_receipt_of_a_job_names_it(bench: Bench):
+    job = job_account("acme", "digits", 2)
+    ring = bench.worker(7, job)
+    sequence = ring.begin(job, 1.0, bench.now_ns)
+    receipt = read(bench, ring.receipt_id(sequence))
+    assert (receipt.account, receipt.job, receipt.model) == ("job", "digits", "")
+
+
+def test_a_receipt_of_another_node_or_boot_is_not_here(bench: Bench):
+    ring = bench.worker(7, WARM)
+    with pytest.raises(NotFound, match=f"is of node {TAG}, this is 00000000"):
+        read(bench, ring.receipt_id(ring.begin(REQUEST, 1.0, 1)), tag="00000000")
+
+
+def test_a_process_that_was_never_here_has_left_no_receipts(bench: Bench):
+    with pytest.raises(NotFound, match="has left no receipts on this node"):
+        read(bench, f"{TAG}-0123456789ab-0")
+
+
+def test_a_receipt_that_was_overwritten_or_never_given_is_not_found(bench: Bench):
+    ring = bench.worker(7, WARM)
+    for n in range(65):
+        ring.begin(REQUEST, 1.0, n)
+    with pytest.raises(NotFound, match="the last 64 are"):
+        read(bench, ring.receipt_id(0))
+    with pytest.raises(NotFound, match="the last 64 are"):
+        read(bench, ring.receipt_id(99))
+
+
+def test_what_is_no_receipt_id_is_refused(bench: Bench):
+    with pytest.raises(InvalidInput, match="receipt id must look like"):
+        read(bench, "../../etc/passwd")
