@@ -9,15 +9,16 @@ beside their owner; this is only where a variable becomes a value.
 import functools
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import InvalidInput
-
 
 Value = TypeVar("Value")
 
@@ -60,7 +61,7 @@ class Settings(BaseSettings):
     models: str = ""
     """Root of the model repository. Empty: `models` below the state directory."""
     database_url: SecretStr = SecretStr("")
-    """SQLAlchemy URL of the accountant's store, its password never shown. Empty: `books.sqlite` below the state directory."""
+    """SQLAlchemy URL of the accountant's store; its password is never shown. Empty: `books.sqlite` beside the rings."""
     ring_records: int = Field(default=65_536, ge=64, le=16_777_216)
     """Slices a process keeps before the oldest receipt is overwritten; 64 bytes each, a sparse file."""
     receipt_hours: float = Field(default=24.0, gt=0)
@@ -108,14 +109,33 @@ def _checked(ask: Callable[[], Value]) -> Value:
         raise ValueError(str(error)) from error
 
 
+_OTHER_VARIABLES = {"JOULEKEEPER_UP", "JOULEKEEPER_DEBUG"}
+"""Ours too, but no settings: the mark that scripts/up puts on its processes, and tracebacks for the command."""
+
+
+def _unknown_variables() -> Iterator[str]:
+    """A sentence for every JOULEKEEPER_* variable that means nothing: a misspelt setting must not pass in silence."""
+    known = {f"JOULEKEEPER_{name.upper()}" for name in Settings.model_fields} | _OTHER_VARIABLES
+    for name in sorted(os.environ):
+        if name.startswith("JOULEKEEPER_") and name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "remove it; all are in docs/reference/configuration.md"
+            yield f"{name} is unknown: {hint}"
+
+
+def _sentence(fault: ErrorDetails) -> str:
+    name = ".".join(map(str, fault["loc"])).upper()
+    return f"JOULEKEEPER_{name}: {fault['msg'].removeprefix('Value error, ')}, got {fault['input']!r}"
+
+
 @functools.cache
 def settings() -> Settings:
     """The settings of this process. Raises InvalidInput naming every variable at fault."""
+    faults = list(_unknown_variables())
     try:
-        return Settings()
+        found = Settings()
     except ValidationError as error:
-        faults = "; ".join(
-            f"JOULEKEEPER_{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg'].removeprefix('Value error, ')}, got {fault['input']!r}"
-            for fault in error.errors()
-        )
-        raise InvalidInput(f"settings from the environment: {faults}") from error
+        faults += map(_sentence, error.errors())
+    if faults:
+        raise InvalidInput(f"settings from the environment: {'; '.join(faults)}")
+    return found

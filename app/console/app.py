@@ -49,7 +49,9 @@ async def _serve_details() -> Mapping[str, Any]:
 
 
 def _open_books() -> None:
-    """Start the accountant, and with it the head's meter, before the first model loads: its cold start is booked then."""
+    """Start the accountant, and with it the head's meter, before the first model loads, so that its load is booked."""
+    if not ray.is_initialized():
+        return  # built outside a cluster, as in tests; asking would start one
     with contextlib.suppress(ray.exceptions.RayError, JoulekeeperError):
         connect_books(create=settings().metering)
 

@@ -129,6 +129,10 @@ class Journal:
         """Up to `limit` batches to deliver, oldest first."""
         return list(islice(self._outbox, limit))
 
+    def sync(self) -> None:
+        """Make what was appended durable. Raises OSError."""
+        os.fdatasync(self._file)
+
     def acknowledge(self, batch: Batch) -> None:
         """The store has `batch` and all before it."""
         while self._outbox and self._outbox[0].position <= batch.position:

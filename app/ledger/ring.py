@@ -91,12 +91,16 @@ class RingHeader:
     """Part of the host's CPUs that the process reserved, 0..1."""
     born_ns: int = 0
     """Birth of the process on the monotonic clock."""
+    nth: int = 0
+    """A process that opens several rings numbers them from 0."""
 
     @property
     def ring_id(self) -> str:
-        """12 hex digits naming this process of this boot for good."""
+        """12 hex digits naming this ring of this process of this boot for good."""
         process = self.resident.process
         text = f"{self.machine}/{self.boot}/{process.pid}/{process.started_ticks}"
+        if self.nth:
+            text += f"/{self.nth}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -12,6 +12,7 @@ until it is. With metering off, or on a disk that cannot be written, the same ca
 """
 
 import atexit
+import itertools
 import logging
 import os
 import threading
@@ -31,6 +32,7 @@ __all__ = ["OpenSlice", "SliceEnergy", "WorkClient"]
 
 _log = logging.getLogger(__name__)
 _WATCH_S = 2.0
+_rings_opened = itertools.count()
 
 
 class WorkClient:
@@ -75,6 +77,7 @@ class WorkClient:
             gpu_share,
             host_share,
             born_ns,
+            next(_rings_opened),
         )
         ring = RingWriter.create(rings_directory(config), header, config.ring_records)
         board = BoardCache(board_path(config), frozenset(devices), clock)
@@ -121,8 +124,8 @@ def _shares() -> tuple[float, float]:
     """Parts of the accelerators and of the host's CPUs that Ray reserved for this process."""
     import ray
 
-    if not ray.is_initialized():
-        return 1.0, 0.0
+    if not ray.is_initialized() or ray.get_runtime_context().worker.mode != ray.WORKER_MODE:
+        return 1.0, 0.0  # a driver has reserved nothing
     assigned = ray.get_runtime_context().get_assigned_resources()
     gpus = float(assigned.get("GPU", 1.0))
     return min(1.0, gpus or 1.0), min(1.0, float(assigned.get("CPU", 0.0)) / (os.cpu_count() or 1))

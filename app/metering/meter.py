@@ -132,6 +132,14 @@ class Meter:
     # Sampling
 
     def _run(self) -> None:
+        """The life of the meter. A fault that nobody foresaw ends the process: Ray starts a new one, which resumes."""
+        try:
+            self._watch_node()
+        except Exception:
+            _log.exception("the meter failed; it starts again and continues from its journal")
+            os._exit(1)
+
+    def _watch_node(self) -> None:
         lease = Lease(self._config)
         while not lease.acquire():
             if self._stop.wait(_RETRY_S):
@@ -205,6 +213,7 @@ class Meter:
             try:
                 books = books or _accountant()
                 while batches := self._undelivered(_BATCHES_PER_DELIVERY):
+                    self._sync()
                     books.deliver(batches, self._ray_node_id, _DELIVERY_TIMEOUT_S)
                     with self._lock:
                         if self._books:
@@ -213,6 +222,11 @@ class Meter:
                 _log.warning("the accountant did not take a delivery, it waits in the journal: %s", error)
                 books = None
                 time.sleep(_RETRY_S)
+
+    def _sync(self) -> None:
+        """Nothing is delivered that a power failure could take from the journal."""
+        if self._books:
+            self._books.journal.sync()
 
 
 def _accountant() -> "BooksClient":

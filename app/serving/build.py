@@ -27,9 +27,14 @@ AUTOSCALING = AutoscalingConfig(
     target_ongoing_requests=8,
     upscale_delay_s=2,
     downscale_delay_s=30,
-    look_back_period_s=5,
+    look_back_period_s=2,
+    metrics_interval_s=0.5,
 )
-"""From zero and back; one replica until eight requests at a time keep it busy."""
+"""From zero and back; one replica until eight requests at a time keep it busy.
+
+`metrics_interval_s` is what a request to a sleeping model waits before its replica starts: with Serve's default of
+10 s a cold start took 9 to 13 s instead of 4.7 s.
+"""
 
 _model = serve.deployment(
     name="Model",

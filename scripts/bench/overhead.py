@@ -3,8 +3,9 @@
     python scripts/bench/overhead.py [--quick] [--json FILE]
 
 One cluster in the fast mode with eight (stand-in) GPUs; four applications of one replica each. A round sends the same
-requests to the metered and the unmetered twin, in turns; a replica's cost is the CPU time of its process by the kernel's
-clock. The meter is compared with an actor that does nothing. Bars: minilm < 3 %, no-op <= 20 us, meter < 1 % of a core.
+requests to the metered and the unmetered twin, in turns; a replica's cost is the CPU time of its process by the
+kernel's clock. The meter is compared with an actor that does nothing.
+Bars: minilm < 3 %, no-op <= 20 us per request, meter < 1 % of a core.
 """
 
 import argparse

@@ -120,7 +120,7 @@ def receipts_uj(world: World) -> int:
     return sum(energy_uj for ring in world.rings.values() for energy_uj, _ in booked(ring).values())
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(operations, max_size=40), st.sampled_from([0, 250]), st.booleans())
 def test_the_books_balance_whatever_happens(history: list[tuple], lag_ms: int, with_host: bool):
     power: Callable[[float], float] = counter((0, 80_123), (300, 410_777), (2_000, 99_999))
@@ -149,7 +149,7 @@ def test_the_books_balance_whatever_happens(history: list[tuple], lag_ms: int, w
         world.store.close()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(operations, max_size=25))
 def test_sampled_power_never_loses_a_reading_nor_invents_one(history: list[tuple]):
     with tempfile.TemporaryDirectory() as directory:

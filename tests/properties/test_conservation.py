@@ -45,7 +45,7 @@ def figures(result: Attribution) -> list[int]:
     return [*result.by_account.values(), *(int(part) for parts in result.by_slice for part in parts)]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(claims(), max_size=5), others, kinds, st.sampled_from(DeltaKind), energies, powers, powers)
 def test_every_microjoule_is_charged_once_and_none_is_negative(
     those: list[Claim], rest: Others, kind: DeviceKind, absence: DeltaKind, energy_uj: int, floor: float, ceiling: float

@@ -1,7 +1,7 @@
 """The books of a live cluster in the fast mode: receipts, sleeping and waking, killed parts, telemetry, tampering.
 
-The GPU is the NVML stand-in, so every joule of it is known: what the ledger says must be what the script says. Ray finds
-the same GPU through the same library, and two applications share it by halves.
+The GPU is the NVML stand-in, so every joule of it is known: what the ledger says must be what the script says. Ray
+finds the same GPU through the same library, and two applications share it by halves.
 """
 
 import os
@@ -12,7 +12,6 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import orjson
@@ -103,11 +102,10 @@ def by_account():
 
 
 def process_named(title):
-    found = [
-        process for process in psutil.process_iter(["cmdline"]) if " ".join(process.info["cmdline"] or []).startswith(title)
-    ]
-    assert found, f"no process {title}"
-    return found[0]
+    for process in psutil.process_iter(["cmdline"]):
+        if " ".join(process.info["cmdline"] or []).startswith(title):
+            return process
+    raise AssertionError(f"no process {title}")
 
 
 def kill(title):
@@ -251,7 +249,9 @@ def test_closed_books_stay_closed_and_tampering_is_found(cluster, state):
     assert (status, closed["meters"]) == (0, 1)
     await_audit(lambda audit: True)
     with sqlite3.connect(state / "books.sqlite", timeout=30) as store:
-        store.execute("update balances set energy_uj = energy_uj + 1000000 where rowid = (select min(rowid) from balances)")
+        store.execute(
+            "update balances set energy_uj = energy_uj + 1000000 where rowid = (select min(rowid) from balances)"
+        )
     status, audit = joulekeeper("ledger", "audit")
     assert status == 1
     assert any("balances were altered" in fault for fault in audit["faults"])

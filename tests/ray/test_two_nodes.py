@@ -114,7 +114,9 @@ def energy_of(books, node):
     """Energy by (account, kind) of one node."""
     report = books.report("account")
     by_node = {row.group["node"]: row.energy_uj for row in books.report("node").rows}
-    return by_node.get(node, 0), {(row.group["account"], row.group.get("kind", "")): row.energy_uj for row in report.rows}
+    return by_node.get(node, 0), {
+        (row.group["account"], row.group.get("kind", "")): row.energy_uj for row in report.rows
+    }
 
 
 def test_meters_come_with_work_and_leave_with_it(cluster):

@@ -34,9 +34,7 @@ def raw_text(*contents, shape=(2,)):
 
 def one_input(datatype, contents):
     signature = ModelSignature.of("m", "1", [TensorSpec("x", datatype, (-1,))], [])
-    tensor = pb.ModelInferRequest.InferInputTensor(
-        name="x", datatype=datatype.value, shape=[1], contents=contents
-    )
+    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype=datatype.value, shape=[1], contents=contents)
     return parse_request(pb.ModelInferRequest(inputs=[tensor]), signature).inputs["x"]
 
 
