@@ -1,6 +1,5 @@
 """The command as a whole: help, versions, what it may import, its reference."""
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,19 +32,6 @@ def test_versions_are_told_without_importing_what_they_are_of(call: Callable[...
     assert "ray 2." in result.stdout
 
 
-@pytest.mark.parametrize("words", [["--help"], ["probe", "--json"], ["version"]])
-def test_what_needs_no_cluster_imports_neither_ray_nor_torch(words: list[str]) -> None:
-    script = (
-        "import sys\n"
-        "from app.cli.main import cli\n"
-        f"cli({words!r}, standalone_mode=False)\n"
-        "heavy = {'ray', 'torch', 'numpy', 'fastapi', 'transformers'} & set(sys.modules)\n"
-        "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-
-
 def test_train_ends_with_the_status_of_the_run(
     call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,12 +40,6 @@ def test_train_ends_with_the_status_of_the_run(
     monkeypatch.setitem(sys.modules, "app.training.run", run)
     assert call("train", tmp_path / "good.yaml").exit_code == 0
     assert call("train", tmp_path / "bad.yaml").exit_code == 1
-
-
-def test_the_module_is_the_command() -> None:
-    command = [sys.executable, "-m", "app", "version"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_reference_is_current() -> None:

