@@ -8,6 +8,7 @@ beside their owner; this is only where a variable becomes a value.
 
 import functools
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -63,7 +64,7 @@ class Settings(BaseSettings):
     database_url: SecretStr = SecretStr("")
     """SQLAlchemy URL of the accountant's store; its password is never shown. Empty: `books.sqlite` beside the rings."""
     ring_records: int = Field(default=65_536, ge=64, le=16_777_216)
-    """Slices a process keeps before the oldest receipt is overwritten; 64 bytes each, a sparse file."""
+    """Slices a process keeps before the oldest receipt is overwritten; 64 bytes each."""
     receipt_hours: float = Field(default=24.0, gt=0)
     """Age at which the receipts of a process that has ended are deleted."""
 
@@ -113,11 +114,15 @@ _OTHER_VARIABLES = {"JOULEKEEPER_UP", "JOULEKEEPER_DEBUG"}
 """Ours too, but no settings: the mark that scripts/up puts on its processes, and tracebacks for the command."""
 
 
+_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_|$)")
+"""What Kubernetes puts into every pod for a service whose name begins with ours."""
+
+
 def _unknown_variables() -> Iterator[str]:
     """A sentence for every JOULEKEEPER_* variable that means nothing: a misspelt setting must not pass in silence."""
     known = {f"JOULEKEEPER_{name.upper()}" for name in Settings.model_fields} | _OTHER_VARIABLES
     for name in sorted(os.environ):
-        if name.startswith("JOULEKEEPER_") and name not in known:
+        if name.startswith("JOULEKEEPER_") and name not in known and not _SERVICE_LINK.search(name):
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else "remove it; all are in docs/reference/configuration.md"
             yield f"{name} is unknown: {hint}"

@@ -120,6 +120,40 @@ state_dir() {
     printf '%s\n' "$dir"
 }
 
+# Only its owner may read the books: it is made with mode 0700, and left as it is when it is there.
+make_state_dir() {
+    local dir
+    dir="$(state_dir)"
+    # shellcheck disable=SC2174  # the mode is meant for the deepest directory only
+    mkdir -p -m 0700 "$dir"
+    mkdir -p "$dir/run"
+}
+
+# only_one_at_a_time [WAIT_S]: takes the lock of scripts/up and scripts/down until this script ends. What is started
+# to stay must not inherit it: 9>&-.
+only_one_at_a_time() {
+    local wait_s="${1:-0}" lock
+    lock="$(state_dir)/run/lock"
+    [[ -d "${lock%/*}" ]] || return 0
+    command -v flock >/dev/null || return 0
+    exec 9>"$lock"
+    flock -n 9 && return
+    if ((wait_s)); then
+        say "waiting for another scripts/up or scripts/down (up to $wait_s s)"
+        flock -w "$wait_s" 9 && return
+    fi
+    die "another scripts/up or scripts/down is at work (lock $lock): wait for it, or end it"
+}
+
+# ledger COMMAND: says so to the books of the local cluster, in the authentication mode it was started with.
+ledger() {
+    local mode=disabled file
+    file="$(state_dir)/run/auth_mode"
+    [[ ! -f "$file" ]] || mode="$(<"$file")"
+    RAY_ADDRESS=127.0.0.1:6379 RAY_AUTH_MODE="$mode" timeout 20 "$VENV/bin/joulekeeper" ledger "$1" \
+        </dev/null >/dev/null 2>&1 9>&-
+}
+
 # Variables that Ray reads when it starts, for Serve's fast mode. A value already set is kept.
 fast_mode() {
     # Replicas answer directly, behind the HAProxy that Ray ships.

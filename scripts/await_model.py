@@ -1,9 +1,10 @@
-"""Waits until a model answers over HTTP, telling meanwhile what Serve says about it. Standard library only.
+"""Waits until a model is ready, telling meanwhile what Serve says about it. Standard library only.
 
-Knows nothing of how the model was deployed. Exit status 0: it answered with outputs; 1: Serve gave up on it or the
-time is over, with Serve's own words.
+Knows nothing of how the model was deployed or what it takes: asking whether it is ready wakes one that sleeps at zero
+replicas, as any request does. Exit status 0: it is ready; 1: Serve gave up on it or the time is over, with Serve's own
+words.
 
-    python scripts/await_model.py --url http://127.0.0.1:8000/v2/models/minilm/infer --application minilm
+    python scripts/await_model.py --url http://127.0.0.1:8000/v2/models/minilm/ready --application minilm
 """
 
 import argparse
@@ -18,7 +19,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_BODY = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["ready?"]}]}
 _FAILED = ("DEPLOY_FAILED",)
 _RETRY_S = 0.5
 
@@ -77,11 +77,12 @@ class Watch:
 
 
 def answers(url: str, timeout_s: float) -> str:
-    """Send one request. Empty: it was answered with outputs; otherwise what came instead."""
-    request = urllib.request.Request(url, json.dumps(_BODY).encode(), {"Content-Type": "application/json"})
+    """Ask once whether the model is ready. Empty: it is; otherwise what came instead."""
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
-            return "" if json.load(answer).get("outputs") else "an answer without outputs"
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            text = answer.read(300).decode(errors="replace").strip()
+        found = json.loads(text)
+        return "" if isinstance(found, dict) and found.get("ready") else f"not ready: {text}"
     except urllib.error.HTTPError as error:
         return f"HTTP {error.code}: {error.read(300).decode(errors='replace').strip()}"
     except (OSError, ValueError) as error:
@@ -126,7 +127,7 @@ def main() -> int:
     done.set()
     thread.join()
     if reason:
-        print(f"{args.application} does not answer at {args.url}: {reason}", file=sys.stderr)
+        print(f"{args.application} is not ready at {args.url}: {reason}", file=sys.stderr)
     return 1 if reason else 0
 
 

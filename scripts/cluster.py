@@ -36,6 +36,7 @@ _RAY = re.compile(r"^ray::|^ray-dashboard|/site-packages/ray(_haproxy)?/|ray\.ut
 _SESSION = re.compile(r"session_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_\d+_\d+")
 _REMEMBERED = ("JOULEKEEPER_", "RAY_SERVE_", "RAY_AUTH_MODE")
 _GRACE_S = 4.0
+_DASHBOARD_PATIENCE_S = 30.0  # a machine at full load answers late; ending a cluster ends its training
 _KILL_ROUNDS = 5
 
 
@@ -106,11 +107,20 @@ class Checkout:
         self._record_path = state_dir / "run" / "cluster.json"
 
     def status(self, dashboard: str) -> str:
-        """`running`, `partial` or `none`. A cluster whose dashboard does not answer is partial."""
+        """`running`, `partial` or `none`. Partial is also a cluster whose dashboard stays silent for half a minute."""
+        deadline, told = time.monotonic() + _DASHBOARD_PATIENCE_S, False
+        while (found := self._health()) == "running" and not _answers(f"{dashboard}/api/version"):
+            if time.monotonic() >= deadline:
+                return "partial"
+            if not told:
+                print(f"no answer at {dashboard}; asking for up to {_DASHBOARD_PATIENCE_S:.0f} s", file=sys.stderr)
+                told = True
+            time.sleep(1.0)
+        return found
+
+    def _health(self) -> str:
         table = read_processes(MARK)
         found = health([table[pid] for pid in self._cluster(table)])
-        if found == "running" and not _answers(f"{dashboard}/api/version"):
-            return "partial"
         return "partial" if found == "none" and orphans_of(table, self._root) else found
 
     def write_record(self) -> None:

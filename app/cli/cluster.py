@@ -14,7 +14,6 @@ from app.errors import Unavailable
 if TYPE_CHECKING:
     from app.metering.accountant import BooksClient
 
-NAMESPACE = "joulekeeper"
 _CONNECT_TIMEOUT_S = 3.0
 
 
@@ -34,6 +33,8 @@ def connect() -> None:
         return
     address = _address()
     _check_reachable(address)
+    from app.metering.accountant import NAMESPACE
+
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         ray.init(

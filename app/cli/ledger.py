@@ -99,3 +99,10 @@ def close(as_json: JsonOption = False) -> None:
         terminal.show_json(answer)
     else:
         typer.echo(f"{answer.meters} meter(s) closed their books")
+
+
+@ledger.command("open")
+def reopen() -> None:
+    """Take back `ledger close` on a cluster that goes on: meters start again."""
+    cluster.books().open_books()
+    typer.echo("the books are open")

@@ -18,8 +18,8 @@ from app.cli.models import models
 from app.cli.probe import probe
 from app.cli.settings import settings
 from app.cli.watch import watch
-from app.console.product import NAME, version_of
 from app.errors import JoulekeeperError
+from app.product import NAME, version_of
 
 
 class _OneLineErrors(TyperGroup):

@@ -7,12 +7,10 @@ import time
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from app.cli import terminal
 from app.cli.grid import Grid, columns
 from app.engine.views import View
-from app.errors import InvalidInput
 from app.sensors.probe import BackendProbe, DeviceProbe, ProbeResult
 from app.sensors.probe import probe as probe_sensors
 
@@ -48,13 +46,10 @@ def probe_host() -> HostProbe:
     """Discover and read the sensors that the settings name; tests put a fake in its place."""
     from app.clock import SystemClock
     from app.config import settings
-    from app.sensors.discovery import SensorSettings, discover
+    from app.sensors.discovery import discover, sensor_settings
     from app.sensors.host import boot_id, machine_id
 
-    try:
-        wanted = SensorSettings(backends=settings().sensors)
-    except ValidationError as error:
-        raise InvalidInput(f"JOULEKEEPER_SENSORS: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+    wanted = sensor_settings(backends=settings().sensors)
     machine, boot = settings().machine or machine_id(), boot_id()
     found = discover(wanted, SystemClock(), machine, boot)
     try:

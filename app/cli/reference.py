@@ -11,7 +11,7 @@ import typer
 import typer.main
 
 from app.cli.main import cli
-from app.console.product import NAME
+from app.product import NAME
 
 _HEAD = f"""# The command `{NAME}`
 

@@ -13,8 +13,8 @@ from app.console.catalogue import Catalogue
 from app.console.faults import answer_in_json
 from app.console.ledger_api import ledger_router
 from app.console.page import page_router
-from app.console.product import version_of
 from app.console.server_api import server_router
+from app.product import version_of
 
 
 def build_api(books: Books, catalogue: Catalogue, now: Callable[[], datetime]) -> FastAPI:

@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 
 from app.console.catalogue import Catalogue
-from app.console.product import NAME, version_of
 from app.console.server_api import refuse_model
 from app.errors import JoulekeeperError, Unavailable
+from app.product import NAME, version_of
 from app.protocol.generated import open_inference_pb2 as pb
 
 

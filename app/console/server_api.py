@@ -8,8 +8,8 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from app.console.catalogue import Catalogue, DeployedModel
-from app.console.product import NAME, version_of
 from app.errors import NotFound, Unavailable
+from app.product import NAME, version_of
 
 _ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 

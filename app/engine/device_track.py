@@ -4,6 +4,7 @@ Knows nothing of slices or accounts.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from app.domain.reading import CounterReading, Delta, DeltaKind, Device, Reading
@@ -24,11 +25,6 @@ class Interval:
     """Raw readings after the one it begins with; the last is the one it ends with."""
     before: ProcessSnapshot
     after: ProcessSnapshot
-
-    def joined(self, later: "Interval") -> "Interval":
-        """This interval and the one that follows it, as one."""
-        delta = replace(self.delta, end_ns=later.delta.end_ns, energy_uj=self.delta.energy_uj + later.delta.energy_uj)
-        return Interval(delta, self.readings + later.readings, self.before, later.after)
 
 
 class FloorTracker:
@@ -57,23 +53,13 @@ class FloorTracker:
             self.floor_mw = power_of_energy(total_uj, total_ns)
 
 
-class RateTracker:
-    """Energy per CPU nanosecond of a host device while work runs, over about the last ten intervals."""
-
-    _KEEP = 0.9
-
-    def __init__(self) -> None:
-        self._energy_uj = self._cpu_ns = 0.0
-
-    def observe(self, energy_uj: int, cpu_ns: float) -> None:
-        """Take in the active energy of an interval and the CPU time, of all processes, that it goes to."""
-        self._energy_uj = self._energy_uj * self._KEEP + energy_uj
-        self._cpu_ns = self._cpu_ns * self._KEEP + cpu_ns
-
-    @property
-    def uj_per_cpu_ns(self) -> float:
-        """0 until work was seen."""
-        return self._energy_uj / self._cpu_ns if self._cpu_ns else 0.0
+def _joined(intervals: Sequence[Interval]) -> Interval:
+    """Consecutive intervals as one."""
+    first, last = intervals[0], intervals[-1]
+    energy_uj = sum(interval.delta.energy_uj for interval in intervals)
+    delta = replace(first.delta, end_ns=last.delta.end_ns, energy_uj=energy_uj)
+    readings = tuple(reading for interval in intervals for reading in interval.readings)
+    return Interval(delta, readings, first.before, last.after)
 
 
 class DeviceTrack:
@@ -82,7 +68,6 @@ class DeviceTrack:
     def __init__(self, device: Device) -> None:
         self.device = device
         self.floor = FloorTracker(device.kind.is_host)
-        self.rate = RateTracker()
         self.ceiling_mw = 0.0
         self.power_mw = 0.0
         self.pending: deque[Interval] = deque()
@@ -129,12 +114,12 @@ class DeviceTrack:
         """The oldest interval that ended by `limit_ns`; `join` adds all that follow it, absences apart."""
         if not self.pending or self.pending[0].delta.end_ns > limit_ns:
             return None
-        interval = self.pending.popleft()
-        while join and interval.delta.kind is DeltaKind.NORMAL and self.pending:
-            if self.pending[0].delta.end_ns > limit_ns or self.pending[0].delta.kind is not DeltaKind.NORMAL:
+        taken = [self.pending.popleft()]
+        while join and self.pending and self.pending[0].delta.end_ns <= limit_ns:
+            if DeltaKind.NORMAL is not taken[0].delta.kind or DeltaKind.NORMAL is not self.pending[0].delta.kind:
                 break
-            interval = interval.joined(self.pending.popleft())
-        return interval
+            taken.append(self.pending.popleft())
+        return taken[0] if len(taken) == 1 else _joined(taken)
 
     def attributed(self, interval: Interval) -> None:
         """Note that `interval` is in the batch being built."""

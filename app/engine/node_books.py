@@ -34,9 +34,10 @@ from app.ledger.attribution import Attribution, Others, attribute
 from app.ledger.journal import Batch, Body, Journal
 from app.sensors.base import Sensor
 from app.sensors.process_table import ProcessSnapshot, ProcessTable
-from app.units import NS_PER_S, energy_of_power
+from app.units import NS_PER_S
 
-_LOOK_EVERY_NS = NS_PER_S  # vitals and process lists cost more calls than an energy reading
+_LOOK_EVERY_NS = NS_PER_S
+# Vitals and process lists cost more calls than an energy reading; CPU clocks matter less while nobody of ours works.
 
 
 class NodeBooks:
@@ -62,7 +63,8 @@ class NodeBooks:
         self._vitals: dict[str, Vitals] = {}
         self._looks: deque[tuple[int, dict[str, Sequence[ProcessUse]]]] = deque()
         self._absent: dict[str, Any] = {}
-        self._looked_ns = -_LOOK_EVERY_NS
+        self._looked_ns = self._snapshot_ns = -_LOOK_EVERY_NS
+        self._latest_snapshot = ProcessSnapshot(0)
         self.failures: dict[str, str] = {}
         """Devices that could not be read at the last tick, with the reason."""
         self.samples = 0
@@ -107,8 +109,11 @@ class NodeBooks:
     def _snapshot(self) -> ProcessSnapshot:
         if not self._has_host:
             return ProcessSnapshot(0)
+        now_ns = self._clock.monotonic_ns()
         pids = [ring.header.resident.process.pid for ring in self.rings.living]
-        return self._table.snapshot(pids, self._clock.monotonic_ns())
+        if pids or now_ns - self._snapshot_ns >= _LOOK_EVERY_NS:
+            self._snapshot_ns, self._latest_snapshot = now_ns, self._table.snapshot(pids, now_ns)
+        return self._latest_snapshot
 
     # -- attributing -----------------------------------------------------------------------------------------------
 
@@ -185,10 +190,6 @@ class NodeBooks:
         if not result.covered_ns and (track.device.kind.is_host or not use.others.foreign):
             residency = frozenset(ring.reader.ring_id for ring in self.rings.living)
             track.floor.observe(delta.energy_uj, delta.duration_ns, residency)
-        if track.device.kind.is_host and result.covered_ns:
-            floor_uj = energy_of_power(track.floor.floor_mw, delta.duration_ns - result.covered_ns)
-            cpu_ns = sum(use.by_pid.values()) + use.others.foreign
-            track.rate.observe(max(0, delta.energy_uj - floor_uj), cpu_ns)
 
     def commit(self, final: bool = False) -> Batch | None:
         """Write what was attributed since the last commit to the journal; `final` also takes what still waits.

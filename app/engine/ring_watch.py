@@ -11,16 +11,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from app.domain.account import AccountName
 from app.domain.reading import Delta, Device
 from app.domain.slice import ProcessKey
 from app.errors import InvalidInput
 from app.ledger.attribution import Claim
 from app.ledger.ring import GRADE_BITS, SETTLED, RingReader, ring_paths
-from app.units import NS_PER_S
+from app.units import NS_PER_S, power_of_energy
 
 _FAR_NS = np.iinfo(np.int64).max
 _WEIGHT_BOUNDS = (1e-9, 1e18)
-_DEAD_RINGS_KEPT = 256
+_DEAD_RINGS_KEPT = 64
+_KEEP = 0.9
 _LIST_EVERY_NS = NS_PER_S  # a directory's time stamp is too coarse to tell two changes within a few ms
 
 Alive = Callable[[ProcessKey], bool]
@@ -38,6 +40,7 @@ class WatchedRing:
         self._active: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._credit: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._grades: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
+        self._energy_uj = self._time_ns = 0.0
 
     @property
     def open_count(self) -> int:
@@ -121,8 +124,23 @@ class WatchedRing:
         self._credit[:] = 0
         ends = records["end_ns"][slots]
         done = whole & (ends != 0) & (ends <= through_ns)
+        self._learn_power(records[slots[done]])
         records["state"][slots[done]] |= SETTLED
         self._keep(whole & ~done)
+
+    def _learn_power(self, settled: npt.NDArray[np.void]) -> None:
+        """Mean power of this process's slices over about the last ten commits; loads are another kind of work."""
+        loads = [owner for owner in np.unique(settled["owner"]) if self._is_load(int(owner))]
+        rows = settled[~np.isin(settled["owner"], loads)]
+        if not len(rows):
+            return
+        self._energy_uj = self._energy_uj * _KEEP + float(rows["energy_uj"].sum())
+        self._time_ns = self._time_ns * _KEEP + float((rows["end_ns"] - rows["start_ns"]).sum())
+        if self._time_ns:
+            self.reader.show_slice_power(power_of_energy(round(self._energy_uj), round(self._time_ns)))
+
+    def _is_load(self, owner: int) -> bool:
+        return self.reader.account(owner).name is AccountName.LOAD
 
     def skip_settled(self) -> None:
         """After a restart: forget what an earlier life of the meter settled, and what it read before it was lost."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 _MAGIC = b"JKBOARD1"
 _HEADER = struct.Struct("<8sQQdI4x")  # magic, version, updated_ns, intensity_g_per_kwh (PUE included), devices
-_ENTRY = struct.Struct("<QIIddd")  # uuid hash, is host, grade bits, power_mw, floor_mw, uj_per_cpu_ns
+_ENTRY = struct.Struct("<QIIdd")  # uuid hash, is host, grade bits, power_mw, floor_mw
 _BYTES = 65_536
 MAX_DEVICES = (_BYTES - _HEADER.size) // _ENTRY.size
 
@@ -34,8 +34,6 @@ class Present:
     power_mw: float
     floor_mw: float
     """Power when nobody works on it."""
-    uj_per_cpu_ns: float
-    """Host devices: energy per CPU nanosecond of any process while work ran, lately; else 0."""
 
 
 @functools.cache
@@ -51,7 +49,7 @@ class BoardWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.ftruncate(descriptor, _BYTES)
+            os.posix_fallocate(descriptor, 0, _BYTES)
             self._map = mmap.mmap(descriptor, _BYTES)
         finally:
             os.close(descriptor)
@@ -71,7 +69,6 @@ class BoardWriter:
                 present.grades,
                 present.power_mw,
                 present.floor_mw,
-                present.uj_per_cpu_ns,
             )
         _HEADER.pack_into(self._map, 0, _MAGIC, self._version, now_ns, intensity_g_per_kwh, len(shown))
 
@@ -104,10 +101,8 @@ class BoardReader:
         return None
 
     def _entry(self, index: int) -> Present:
-        hashed, is_host, grades, power_mw, floor_mw, rate = _ENTRY.unpack_from(
-            self._map, _HEADER.size + index * _ENTRY.size
-        )
-        return Present(hashed, bool(is_host), grades, power_mw, floor_mw, rate)
+        hashed, is_host, grades, power_mw, floor_mw = _ENTRY.unpack_from(self._map, _HEADER.size + index * _ENTRY.size)
+        return Present(hashed, bool(is_host), grades, power_mw, floor_mw)
 
     def close(self) -> None:
         """Unmap the file."""

@@ -62,7 +62,7 @@ class Journal:
 
     def __init__(self, directory: Path, meter: str, max_epoch_bytes: int = MAX_EPOCH_BYTES) -> None:
         self._directory, self._max_epoch_bytes = directory, max_epoch_bytes
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._acknowledged = self._read_acknowledged()
         self._outbox: deque[Batch] = deque()
         self._last: Batch | None = None
@@ -80,10 +80,9 @@ class Journal:
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-        self.epoch, self._sequence, self._bytes = self.epoch + 1, 0, 0
-        self._file = os.open(self._path(self.epoch), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        file = os.open(self._path(self.epoch + 1), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.close()
+        self.epoch, self._sequence, self._bytes, self._file = self.epoch + 1, 0, 0, file
         for epoch in self._epochs()[:-KEEP_EPOCHS]:
             if epoch < self._acknowledged[0]:
                 self._path(epoch).unlink(missing_ok=True)
@@ -149,9 +148,10 @@ class Journal:
 
     def close(self) -> None:
         """Make the file durable and close it."""
-        with contextlib.suppress(OSError):
-            os.fsync(self._file)
-            os.close(self._file)
+        if self._file >= 0:
+            with contextlib.suppress(OSError):
+                os.fsync(self._file)
+                os.close(self._file)
 
     def _read_acknowledged(self) -> tuple[int, int]:
         try:

@@ -12,7 +12,7 @@ nobody waits for anybody. Knows nothing of sensors, nor of how energy is divided
 
 Bytes 0..4095 are the header, then 60 KiB of accounts (JSON lines, only ever appended), then the records.
 A record's sequence number is written last, so a record is either whole or absent. The writer owns the first
-40 bytes of a record, the meter the rest.
+40 bytes of a record, the meter the rest and one figure of the header.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ from app.errors import InvalidInput, NotFound
 
 _MAGIC = b"JKRING01"
 _HEADER = struct.Struct("<8sIIQQQ")  # magic, capacity, pid, started_ticks, closed_ns, seen_ns
-_CLOSED_NS_AT, _SEEN_NS_AT = 24, 32
+_CLOSED_NS_AT, _SEEN_NS_AT, _POWER_AT = 24, 32, 40
 _HEADER_JSON_AT, _HEADER_BYTES = 64, 4096
 _ACCOUNTS_AT, _ACCOUNTS_BYTES = 4096, 61_440
 _RECORDS_AT = _ACCOUNTS_AT + _ACCOUNTS_BYTES
@@ -62,8 +62,9 @@ RECORD = np.dtype(
 
 _BEGIN = struct.Struct("<QQdIIQQQII")
 _U64 = struct.Struct("<Q")
-_METER_PART = struct.Struct("<QQII")
-_METER_PART_AT = 40
+_F64 = struct.Struct("<d")
+_NUMBER_AND_METER_PART = struct.Struct("<QQQII")
+_NUMBER_AT = 32
 assert RECORD.itemsize == _BEGIN.size == 64  # noqa: S101 - an invariant of the file format
 
 _RECEIPT_ID = re.compile(r"([0-9a-f]{8})-([0-9a-f]{12})-([0-9a-f]{1,16})")
@@ -151,12 +152,13 @@ class RingWriter:
         size = _RECORDS_AT + capacity * RECORD.itemsize
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.ftruncate(descriptor, size)
+            os.posix_fallocate(descriptor, 0, size)  # a hole on a full disk would be SIGBUS later, not an error now
             self._map = mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)
         self._numbers = itertools.count()
         self._accounts: dict[Account, int] = {}
+        self._latest: tuple[Account | None, int] = (None, 0)
         self._accounts_end = 4
         self._lock = threading.Lock()
         self.tag = node_tag(header.machine, header.boot)
@@ -166,7 +168,7 @@ class RingWriter:
     @classmethod
     def create(cls, directory: Path, header: RingHeader, capacity: int) -> "RingWriter":
         """A new ring in `directory` (made if absent) that readers see only when it is whole."""
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = directory / f"{header.ring_id}.ring"
         writer = cls(path.with_suffix(".new"), header, capacity)
         os.replace(writer.path, path)
@@ -184,9 +186,10 @@ class RingWriter:
 
     def begin(self, account: Account, weight: float, start_ns: int) -> int:
         """Open a slice; returns its sequence number."""
-        owner = self._accounts.get(account)
-        if owner is None:
-            owner = self._add_account(account)
+        latest, owner = self._latest
+        if latest is not account:  # hashing an account takes longer than all the rest
+            owner = self._owner(account)
+            self._latest = (account, owner)
         sequence = next(self._numbers)
         offset = _RECORDS_AT + (sequence % self._capacity) * 64
         _BEGIN.pack_into(self._map, offset, start_ns, 0, weight, owner, 0, sequence + 1, 0, 0, 0, 0)
@@ -195,7 +198,7 @@ class RingWriter:
     def end(self, sequence: int, end_ns: int) -> None:
         """Close a slice, if its record was not overwritten meanwhile; a second call changes nothing booked already."""
         offset = _RECORDS_AT + (sequence % self._capacity) * 64
-        if _U64.unpack_from(self._map, offset + 32)[0] == sequence + 1:
+        if _U64.unpack_from(self._map, offset + _NUMBER_AT)[0] == sequence + 1:
             _U64.pack_into(self._map, offset + 8, end_ns)
 
     def touch(self, at_ns: int) -> None:
@@ -209,16 +212,20 @@ class RingWriter:
     def energy(self, sequence: int) -> tuple[int, int, bool] | None:
         """(energy_uj, grade bits, settled) as the meter booked it so far; None if the record was overwritten."""
         offset = _RECORDS_AT + (sequence % self._capacity) * 64
-        if _U64.unpack_from(self._map, offset + 32)[0] != sequence + 1:
-            return None
-        energy_uj, _, grades, state = _METER_PART.unpack_from(self._map, offset + _METER_PART_AT)
-        return energy_uj, grades, bool(state & SETTLED)
+        number, energy_uj, _, grades, state = _NUMBER_AND_METER_PART.unpack_from(self._map, offset + _NUMBER_AT)
+        return (energy_uj, grades, bool(state & SETTLED)) if number == sequence + 1 else None
+
+    @property
+    def slice_power_mw(self) -> float:
+        """Mean power of a slice of this process lately, all its devices together, as the meter found; 0: not known."""
+        return float(_F64.unpack_from(self._map, _POWER_AT)[0])
 
     def close(self, at_ns: int) -> None:
         """Say that this process works no more. The file stays: receipts are read from it."""
         _U64.pack_into(self._map, _CLOSED_NS_AT, at_ns)
 
-    def _add_account(self, account: Account) -> int:
+    def _owner(self, account: Account) -> int:
+        """The account's place in the table, made if it is new."""
         with self._lock:
             if account in self._accounts:
                 return self._accounts[account]
@@ -263,6 +270,10 @@ class RingReader:
         """The latest time at which anything in the ring shows the process alive."""
         (seen_ns,) = _U64.unpack_from(self._map, _SEEN_NS_AT)
         return max(int(seen_ns), *(int(self.records[name].max()) for name in ("start_ns", "end_ns", "through_ns")))
+
+    def show_slice_power(self, power_mw: float) -> None:
+        """Tell the process what a slice of it draws, for its provisional receipts."""
+        _F64.pack_into(self._map, _POWER_AT, power_mw)
 
     def account(self, owner: int) -> Account:
         """The account a record's `owner` stands for; the resident's where the table does not know it."""

@@ -1,12 +1,14 @@
 """The accountant: one named, detached actor on the head that keeps the ledger of the cluster.
 
 A thin shell around engine/cluster_books.py, and the only creator of meters: a detached actor inherits the runtime
-environment of the job that makes it, and a meter must not live in some job's working directory.
+environment of the job that makes it, and a meter should not live in some job's working directory. The console makes the
+accountant, from no job's environment; only where there is no console does the first replica or job.
 
     books = connect_books()            # needs ray.init() done
     books.report("model")
 """
 
+import asyncio
 import contextlib
 import logging
 import threading
@@ -57,6 +59,7 @@ class Accountant:
         self._delivering = threading.Lock()
         self._ray_node_of: dict[str, str] = {}
         self._closing = threading.Event()
+        self._starting = threading.Lock()
         threading.Thread(target=self._keep_residents, name="residents", daemon=True).start()
 
     # Meters
@@ -64,8 +67,8 @@ class Accountant:
     def ensure_meter(self, ray_node_id: str) -> None:
         """See to it that a meter watches the node; returns at once when there is one."""
         node = next((node for node in ray.nodes() if node["NodeID"] == ray_node_id and node["Alive"]), None)
-        if node is not None and not self._closing.is_set():
-            _start_meter(node)
+        if node is not None:
+            self._start_meter(node)
 
     def deliver(self, batches: Sequence[Batch], ray_node_id: str) -> tuple[int, int]:
         """Book the batches of one meter; returns the position of the last. Raises Unavailable."""
@@ -81,9 +84,10 @@ class Accountant:
     def close_books(self) -> int:
         """Before a planned stop: every meter takes a closing reading and goes. Returns how many did.
 
-        No meter starts again as long as this accountant lives.
+        No meter starts again until `open_books`.
         """
-        self._closing.set()
+        with self._starting:
+            self._closing.set()
         meters = _meters()
         closed = sum(bool(done) for done in _ask(meters, "leave"))
         for meter in meters:
@@ -91,15 +95,24 @@ class Accountant:
         self._exporter.flush()
         return closed
 
+    def open_books(self) -> None:
+        """Take back `close_books`: meters start again where they are needed."""
+        self._closing.clear()
+
+    def _start_meter(self, node: dict[str, Any]) -> None:
+        with self._starting:
+            if not self._closing.is_set():
+                _start_meter(node)
+
     def _keep_residents(self) -> None:
-        while not self._closing.is_set():
+        while True:
             try:
                 for node in ray.nodes():
                     if node["Alive"] and _is_resident(node):
-                        _start_meter(node)
+                        self._start_meter(node)
             except Exception as error:
                 _log.warning("resident meters could not be checked: %s", error)
-            self._closing.wait(_RESIDENTS_EVERY_S)
+            time.sleep(_RESIDENTS_EVERY_S)
 
     # Answers
 
@@ -109,24 +122,22 @@ class Accountant:
 
     def status(self) -> Status:
         """See ClusterBooks.status."""
-        return self._books.status()
+        status = self._books.status()
+        if not self._closing.is_set():
+            return status
+        closed = "the books are closed, nothing is metered; `joulekeeper ledger open` opens them"
+        return status.model_copy(update={"warnings": (*status.warnings, closed)})
 
     def audit(self) -> Audit:
         """Recompute the books, with the testimony of every meter that answers."""
         testimonies: list[Evidence | None] = _ask(_meters(), "evidence")
-        with self._delivering:
-            return self._books.audit([evidence for evidence in testimonies if evidence is not None])
+        return self._books.audit([evidence for evidence in testimonies if evidence is not None])
 
-    def receipt(self, receipt_id: str, settle_timeout_s: float) -> Receipt:
-        """A receipt from the node that holds it, waiting up to `settle_timeout_s` for it to settle."""
+    def receipt(self, receipt_id: str) -> Receipt:
+        """A receipt from the node that holds it, as it is now."""
         tag, _, _ = parse_receipt_id(receipt_id)
-        meter = self._meter_of(tag, receipt_id)
-        deadline = time.monotonic() + settle_timeout_s
-        while True:
-            receipt: Receipt = _get(meter.receipt.remote(receipt_id), _METER_TIMEOUT_S)
-            if not receipt.provisional or time.monotonic() >= deadline:
-                return receipt
-            time.sleep(_SETTLE_POLL_S)
+        receipt: Receipt = _get(self._meter_of(tag, receipt_id).receipt.remote(receipt_id), _METER_TIMEOUT_S)
+        return receipt
 
     def prometheus(self) -> str:
         """Exposition text of all metrics."""
@@ -134,13 +145,13 @@ class Accountant:
 
     def _meter_of(self, tag: str, receipt_id: str) -> Any:
         """The meter of the node whose receipts begin with `tag`; one that left is called back."""
-        for meter in _meters():
-            with contextlib.suppress(JoulekeeperError):
-                if _get(meter.tag.remote(), _METER_TIMEOUT_S) == tag:
-                    return meter
         name = self._books.meter_of_tag(tag)
         ray_node_id = self._ray_node_of.get(name or "")
         if ray_node_id is None:
+            for meter in _meters():
+                with contextlib.suppress(JoulekeeperError):
+                    if _get(meter.tag.remote(), _METER_TIMEOUT_S) == tag:
+                        return meter
             raise NotFound(f"receipt {receipt_id}: no node of this cluster gave it, or the node is gone")
         self.ensure_meter(ray_node_id)
         try:
@@ -232,6 +243,10 @@ class BooksClient:
         """Have every meter take a closing reading and go; returns how many did."""
         return int(_get(self._actor.close_books.remote(), _CALL_TIMEOUT_S))
 
+    def open_books(self) -> None:
+        """Take back `close_books`."""
+        _get(self._actor.open_books.remote(), _CALL_TIMEOUT_S)
+
     def report(self, by: ReportKey, since_s: float | None = None, until_s: float | None = None) -> Report:
         """Energy and carbon of a period; None: from the beginning, until now (Unix seconds)."""
         return _get(self._actor.report.remote(by, since_s, until_s), _CALL_TIMEOUT_S)
@@ -241,8 +256,16 @@ class BooksClient:
         return _get(self._actor.audit.remote(), 10 * _CALL_TIMEOUT_S)
 
     def receipt(self, receipt_id: str, settle_timeout_s: float = 0) -> Receipt:
-        """One receipt. Raises NotFound, InvalidInput, Unavailable."""
-        return _get(self._actor.receipt.remote(receipt_id, settle_timeout_s), _CALL_TIMEOUT_S + settle_timeout_s)
+        """One receipt, waited for up to `settle_timeout_s` until it is settled.
+
+        Raises NotFound, InvalidInput, Unavailable.
+        """
+        deadline = time.monotonic() + settle_timeout_s
+        while True:
+            receipt: Receipt = _get(self._actor.receipt.remote(receipt_id), _CALL_TIMEOUT_S)
+            if not receipt.provisional or time.monotonic() >= deadline:
+                return receipt
+            time.sleep(_SETTLE_POLL_S)
 
     def status(self) -> Status:
         """The live picture."""
@@ -256,13 +279,14 @@ class BooksClient:
         """Like report."""
         return await _awaited(self._actor.report.remote(by, since_s, until_s))
 
-    async def aaudit(self) -> Audit:
-        """Like audit."""
-        return await _awaited(self._actor.audit.remote())
-
     async def areceipt(self, receipt_id: str, settle_timeout_s: float = 0) -> Receipt:
         """Like receipt."""
-        return await _awaited(self._actor.receipt.remote(receipt_id, settle_timeout_s))
+        deadline = time.monotonic() + settle_timeout_s
+        while True:
+            receipt: Receipt = await _awaited(self._actor.receipt.remote(receipt_id))
+            if not receipt.provisional or time.monotonic() >= deadline:
+                return receipt
+            await asyncio.sleep(_SETTLE_POLL_S)
 
     async def astatus(self) -> Status:
         """Like status."""
@@ -275,8 +299,8 @@ class BooksClient:
 
 async def _awaited(reference: Any) -> Any:
     try:
-        return await reference
-    except (RayActorError, RayTaskError) as error:
+        return await asyncio.wait_for(reference, _CALL_TIMEOUT_S)
+    except (RayActorError, RayTaskError, TimeoutError) as error:
         raise _translated(error) from error
 
 

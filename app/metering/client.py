@@ -16,6 +16,7 @@ import itertools
 import logging
 import os
 import threading
+import time
 from collections.abc import Sequence
 
 from app.clock import Clock, SystemClock
@@ -31,7 +32,7 @@ from app.sensors.process_table import birth_monotonic_ns, process_key
 __all__ = ["OpenSlice", "SliceEnergy", "WorkClient"]
 
 _log = logging.getLogger(__name__)
-_WATCH_S = 2.0
+_WATCH_S, _MAX_WATCH_S = 2.0, 60.0
 _rings_opened = itertools.count()
 
 
@@ -49,13 +50,13 @@ class WorkClient:
         `resident` is charged for its time without slices: `warm` of a model version, or the `job` it works for.
         `devices` are the UUIDs of the accelerators it holds; the host is implied.
         """
-        config = settings()
-        if not config.metering:
-            return cls(None)
         try:
+            config = settings()
+            if not config.metering:
+                return cls(None)
             client = cls._open(config, resident, devices, SystemClock())
         except (OSError, JoulekeeperError) as error:
-            _log.warning("metering is off for this process: its ring cannot be written: %s", error)
+            _log.warning("metering is off for this process: %s", error)
             return cls(None)
         threading.Thread(target=client._watch, name="joulekeeper-watch", daemon=True).start()
         atexit.register(client.close)
@@ -99,14 +100,17 @@ class WorkClient:
 
     def _watch(self) -> None:
         """Ask for a meter whenever the board says that none watches this node."""
-        while not self._closed.is_set():
-            try:
-                if self._book:
-                    self._book.touch()
-                if self._book and self._book.board.is_stale():
+        wait_s, next_ask = _WATCH_S, 0.0
+        while self._book and not self._closed.is_set():
+            self._book.touch()
+            if time.monotonic() >= next_ask and self._book.board.is_stale():
+                try:
                     _ask_for_meter()
-            except Exception as error:
-                _log.debug("no meter yet: %s", error)
+                    wait_s = _WATCH_S
+                except Exception as error:
+                    _log.debug("no meter yet: %s", error)
+                    wait_s = min(2 * wait_s, _MAX_WATCH_S)  # starting an accountant that cannot live costs CPU
+                next_ask = time.monotonic() + wait_s
             self._closed.wait(_WATCH_S)
 
 
@@ -127,5 +131,4 @@ def _shares() -> tuple[float, float]:
     if not ray.is_initialized() or ray.get_runtime_context().worker.mode != ray.WORKER_MODE:
         return 1.0, 0.0  # a driver has reserved nothing
     assigned = ray.get_runtime_context().get_assigned_resources()
-    gpus = float(assigned.get("GPU", 1.0))
-    return min(1.0, gpus or 1.0), min(1.0, float(assigned.get("CPU", 0.0)) / (os.cpu_count() or 1))
+    return min(1.0, float(assigned.get("GPU", 0.0))), min(1.0, float(assigned.get("CPU", 0.0)) / (os.cpu_count() or 1))

@@ -43,6 +43,9 @@ _BATCHES_PER_DELIVERY = 64
 _DELIVERY_TIMEOUT_S = 30.0
 _RETRY_S = 1.0
 _HOUSEKEEPING_NS = 600 * NS_PER_S
+_SHOW_IDLE_NS = NS_PER_S
+_RESTART_AFTER_S = 10.0
+_RETIRE_WITHIN_S = 30.0
 
 
 class Lease:
@@ -98,10 +101,6 @@ class Meter:
 
     # Asked by the accountant
 
-    def ping(self) -> str:
-        """The Ray node this meter watches."""
-        return self._ray_node_id
-
     def evidence(self) -> Evidence | None:
         """This node's testimony for an audit; None while another meter of the host holds the devices."""
         books = self._books
@@ -136,7 +135,8 @@ class Meter:
         try:
             self._watch_node()
         except Exception:
-            _log.exception("the meter failed; it starts again and continues from its journal")
+            _log.exception("the meter failed; it starts again in %s s and continues from its journal", _RESTART_AFTER_S)
+            time.sleep(_RESTART_AFTER_S)
             os._exit(1)
 
     def _watch_node(self) -> None:
@@ -160,13 +160,15 @@ class Meter:
         config = self._config
         next_commit = time.monotonic() + config.flush_s
         last_work = time.monotonic()
-        last_housekeeping_ns = 0
+        last_housekeeping_ns = shown_ns = 0
         while not self._stop.is_set():
             begun = time.monotonic()
             with self._lock:
                 books.tick()
-            _show(board, books, self._intensity)
             working = bool(books.rings.living)
+            if working or time.monotonic_ns() - shown_ns >= _SHOW_IDLE_NS:
+                shown_ns = time.monotonic_ns()
+                _show(board, books, self._intensity)
             if begun >= next_commit:
                 self._commit(books)
                 next_commit = begun + config.flush_s
@@ -195,9 +197,14 @@ class Meter:
         self._commit(books, final=True)
         if self._stop.is_set():
             return
-        while self._undelivered(1):
-            time.sleep(0.05)
-        _accountant().retire_meter(self._ray_node_id)
+        deadline = time.monotonic() + _RETIRE_WITHIN_S
+        while time.monotonic() < deadline and not self._stop.is_set():
+            if not self._undelivered(1):
+                with contextlib.suppress(Exception):  # asked again, until the accountant ends this process
+                    _accountant().retire_meter(self._ray_node_id)
+            time.sleep(_RETRY_S)
+        if not self._stop.is_set():
+            raise Unavailable("the accountant did not let this meter go in time")
 
     # Delivering
 
@@ -244,7 +251,6 @@ def _show(board: BoardWriter, books: NodeBooks, intensity_g_per_kwh: float) -> N
             GRADE_BITS[track.device.grade],
             track.power_mw,
             track.floor.floor_mw,
-            track.rate.uj_per_cpu_ns,
         )
         for uuid, track in books.tracks.items()
     ]

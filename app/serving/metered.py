@@ -94,7 +94,8 @@ class MeteredModel:
         """
         with request_span(f"{self.args.name} infer", carrier) as span:
             encoded, receipt = await self._in_thread(decode, encode)
-            self._describe(span, receipt)
+            if span.is_recording:
+                self._describe(span, receipt)
         return encoded, [*as_metadata(receipt), *span.headers.items()]
 
     def close(self) -> None:

@@ -16,26 +16,33 @@ PREFIX = "x-joulekeeper-"
 Receipt = dict[str, Parameter]
 
 
+_HEADERS = {name: PREFIX + name for name in ("receipt_id", "energy_uj", "carbon_ugco2e", "grade", "provisional")}
+
+
 def receipt_of(work: "OpenSlice") -> Receipt:
     """The receipt of ended `work`: empty without metering, without figures while no meter has told any."""
-    if not work.receipt_id:
+    receipt_id = work.receipt_id
+    if not receipt_id:
         return {}
     told = work.energy()
     if told is None:
-        return {"receipt_id": work.receipt_id, "provisional": True}
+        return {"receipt_id": receipt_id, "provisional": True}
+    energy_uj, carbon_ugco2e, grade, provisional = told
     return {
-        "receipt_id": work.receipt_id,
-        "energy_uj": told.energy_uj,
-        "carbon_ugco2e": told.carbon_ugco2e,
-        "grade": told.grade,
-        "provisional": told.provisional,
+        "receipt_id": receipt_id,
+        "energy_uj": energy_uj,
+        "carbon_ugco2e": carbon_ugco2e,
+        "grade": grade,
+        "provisional": provisional,
     }
 
 
 def as_metadata(receipt: Receipt) -> list[tuple[str, str]]:
     """`receipt` as names and values of headers."""
-    return [(PREFIX + name, _spelt(value)) for name, value in receipt.items()]
+    return [(_HEADERS[name], _spelt(value)) for name, value in receipt.items()]
 
 
 def _spelt(value: Parameter) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if value is True or value is False:
+        return "true" if value else "false"
+    return str(value)

@@ -15,6 +15,7 @@ from ray import serve
 from app.config import settings
 from app.domain.account import warm_account
 from app.errors import JoulekeeperError, NotFound, TooLarge, Unavailable
+from app.product import NAME, version_of
 from app.protocol import oip_grpc
 from app.protocol.generated import open_inference_pb2 as pb
 from app.serving.args import ModelArgs
@@ -109,7 +110,7 @@ class ModelReplica:
         return pb.ServerReadyResponse(ready=self.model.ready)
 
     async def ServerMetadata(self, request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
-        return pb.ServerMetadataResponse(name=PLATFORM, version=_product_version(), extensions=[])
+        return pb.ServerMetadataResponse(name=NAME, version=version_of(), extensions=[])
 
     def _check_target(self, name: str, version: str) -> None:
         if name != self.model.args.name:
@@ -143,15 +144,6 @@ def _device(wanted: str) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _product_version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version(PLATFORM)
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 @serve.ingress()

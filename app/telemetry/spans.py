@@ -32,6 +32,10 @@ class RecordedSpan:
             self._fail(error)
         self._span.end()
 
+    @property
+    def is_recording(self) -> bool:
+        return self._span.is_recording()
+
     def set(self, name: str, value: str | bool | int | float) -> None:
         self._span.set_attribute(name, value)
 

@@ -42,6 +42,10 @@ class RequestSpan(Protocol):
         """Set an attribute; has no effect after the block."""
 
     @property
+    def is_recording(self) -> bool:
+        """False while tracing is off: attributes need not be worked out then."""
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """Trace context of this span, for the response or onward calls; empty while tracing is off."""
 
@@ -50,6 +54,7 @@ class _NoSpan:
     """Stands in for a span while tracing is off. One instance, no state."""
 
     headers: Mapping[str, str] = {}
+    is_recording = False
 
     def __enter__(self) -> Self:
         return self

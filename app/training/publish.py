@@ -4,7 +4,6 @@ Knows nothing of Ray. torch is imported only to export a program; plain weights 
 """
 
 import hashlib
-import importlib.metadata
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from app.clock import Clock
 from app.domain.tensor import Datatype, TensorSpec
 from app.models.card import DataCard, EnergyCard, ModelCard
 from app.models.repository import ModelRepository
+from app.product import version_of
 from app.training.data import SOURCES
 from app.training.job import Publication, TrainJob
 from app.units import NS_PER_S
@@ -61,7 +61,7 @@ def card_of(
         data=(data,),
         energy=energy,
         code_version=code_version(),
-        framework={name: importlib.metadata.version(name) for name in ("torch", "ray", "safetensors", "numpy")},
+        framework={name: version_of(name) for name in ("torch", "ray", "safetensors", "numpy")},
         job=run,
     )
 
@@ -81,11 +81,7 @@ def code_version() -> str:
     for path in sorted(root.rglob("*.py")):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
         digest.update(path.read_bytes())
-    try:
-        version = importlib.metadata.version("joulekeeper")
-    except importlib.metadata.PackageNotFoundError:
-        version = "0"
-    return f"{version}+src.{digest.hexdigest()[:12]}"
+    return f"{version_of()}+src.{digest.hexdigest()[:12]}"
 
 
 def _copy_weights(checkpoint: Path, target: Path) -> None:

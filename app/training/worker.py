@@ -38,7 +38,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
 
     job, run, fabric = TrainJob.model_validate(config["job"]), str(config["run"]), RayFabric()
     attempt = fabric.next_attempt()
-    account = job_account(job.tenant, run, attempt)
+    account = job_account(job.tenant, run, attempt, job.kind)
     client = WorkClient.open(account, devices=visible_accelerators())
     phases = Phases(client, account)
     try:
@@ -107,6 +107,7 @@ def _epoch(training: _Training, epoch: int) -> EpochFigures:
     torch.manual_seed(job.seed + 1_000_003 * (epoch + 1) + fabric.rank)
     _set_rate(training, epoch)
     steps = [_step(training, rows) for rows in _batches(training, epoch)]
+    _finish_queued(fabric.device)
     phases.enter("evaluate")
     metrics = _evaluate(training)
     phases.enter("checkpoint")
@@ -151,6 +152,12 @@ def _step(training: _Training, rows: np.ndarray) -> int:
     _loss(training.job, training.module(x), y).backward()
     training.optimiser.step()
     return len(rows)
+
+
+def _finish_queued(device: torch.device) -> None:
+    """Wait for what a step left queued on a GPU: it would run, and be charged, in the phase that follows."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _evaluate(training: _Training) -> dict[str, float]:

@@ -73,3 +73,14 @@ def test_gpu_workers_come_from_nothing_and_go_when_idle(cloud: dict[str, Any]) -
     assert workers
     assert all(each["min_workers"] == 0 < each["max_workers"] for each in workers)
     assert cloud["idle_timeout_minutes"] > 0
+
+
+def test_the_quickstart_of_a_cluster_is_the_quickstart_with_replicas_that_other_nodes_can_reach() -> None:
+    local, cluster = (
+        yaml.safe_load((ROOT / "deployments" / name).read_text())
+        for name in ("quickstart.yaml", "quickstart-cluster.yaml")
+    )
+    for application in local["applications"]:
+        application.pop("deployments", None)
+    assert cluster.pop("http_options") == {**local.pop("http_options"), "host": "0.0.0.0"}
+    assert cluster == local

@@ -3,7 +3,7 @@
 import pytest
 
 from app.domain.reading import CounterReading, DeltaKind, Device, DeviceKind, Grade
-from app.engine.device_track import DeviceTrack, FloorTracker, RateTracker, reading_value
+from app.engine.device_track import DeviceTrack, FloorTracker, reading_value
 from app.sensors.process_table import ProcessSnapshot
 from app.units import NS_PER_MS
 
@@ -46,14 +46,6 @@ def test_only_the_newest_twenty_intervals_count():
     for energy_uj in [1, *range(100, 120)]:
         floor.observe(energy_uj, NS_PER_MS, A)
     assert floor.floor_mw == 100.0
-
-
-def test_a_rate_is_energy_over_cpu_time():
-    rate = RateTracker()
-    assert rate.uj_per_cpu_ns == 0.0
-    rate.observe(1_000, 500.0)
-    rate.observe(1_000, 500.0)
-    assert rate.uj_per_cpu_ns == pytest.approx(2.0)
 
 
 def test_the_first_reading_is_the_baseline():

@@ -70,7 +70,7 @@ def test_without_a_meter_there_is_no_energy_and_no_error(client: WorkClient):
 
 def test_the_board_gives_a_provisional_figure(client: WorkClient):
     BoardWriter(board_path(settings())).write(
-        SystemClock().monotonic_ns(), 500.0, [Present(uuid_hash("GPU-1"), False, 1, 300_000.0, 80_000.0, 0.0)]
+        SystemClock().monotonic_ns(), 500.0, [Present(uuid_hash("GPU-1"), False, 1, 300_000.0, 80_000.0)]
     )
     piece = client.begin(REQUEST)
     piece.end()

@@ -1,6 +1,15 @@
-"""What a waiting person is told of Serve's state."""
+"""When a model counts as ready, and what a waiting person is told of Serve's state."""
 
-from await_model import failure, summary
+import io
+import urllib.error
+import urllib.request
+from email.message import Message
+from typing import Any
+
+import pytest
+from await_model import answers, failure, summary
+
+URL = "http://127.0.0.1:8000/v2/models/digits/ready"
 
 DEPLOYING = {
     "minilm": {
@@ -33,3 +42,34 @@ def test_only_a_failed_deployment_is_a_failure_and_its_messages_are_told_once() 
         }
     }
     assert failure(failed, "minilm") == "no such package"
+
+
+def answer_with(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes) -> list[Any]:
+    """Every request is answered so; returns the requests."""
+    asked: list[Any] = []
+
+    def urlopen(request: Any, timeout: float) -> io.BytesIO:
+        asked.append(request)
+        if status != 200:
+            raise urllib.error.HTTPError(URL, status, "no", Message(), io.BytesIO(body))
+        return io.BytesIO(body)
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    return asked
+
+
+def test_a_model_is_ready_when_it_says_so_whatever_its_inputs_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answer_with(monkeypatch, 200, b'{"name": "digits", "ready": true}')
+    assert answers(URL, 1.0) == ""
+    assert asked == [URL]  # a plain GET: no body that only one model would take
+
+
+def test_a_model_that_is_not_routed_to_yet_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_with(monkeypatch, 503, b'{"error": "not routed to yet"}')
+    assert answers(URL, 1.0) == 'HTTP 503: {"error": "not routed to yet"}'
+
+
+@pytest.mark.parametrize("body", [b'{"ready": false}', b"[]", b"<html>"])
+def test_an_answer_that_does_not_say_ready_is_not_ready(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    answer_with(monkeypatch, 200, body)
+    assert answers(URL, 1.0) != ""

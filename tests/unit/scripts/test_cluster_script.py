@@ -1,10 +1,12 @@
 """Whose a process is, and how a cluster fares: decided on tables made by hand."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cluster
@@ -89,6 +91,55 @@ def test_a_haproxy_is_an_orphan_once_no_ray_process_is_above_it() -> None:
 )
 def test_a_cluster_runs_when_every_role_of_a_head_is_there(commands: tuple[str, ...], expected: str) -> None:
     assert health([process(pid, command) for pid, command in enumerate(commands)]) == expected
+
+
+class FakeTime:
+    """Time that passes only by sleeping."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def checkout_with_dashboard(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answers: Iterator[bool], states: Iterator[str]
+) -> tuple[Checkout, FakeTime]:
+    """A checkout whose processes are in `states` and whose dashboard gives `answers`, one a look."""
+    clock = FakeTime()
+    monkeypatch.setattr(cluster, "time", clock)
+    monkeypatch.setattr(cluster, "_answers", lambda url: next(answers))
+    monkeypatch.setattr(Checkout, "_health", lambda self: next(states))
+    return Checkout(tmp_path, tmp_path), clock
+
+
+def test_a_dashboard_that_is_slow_for_a_while_does_not_make_a_cluster_partial(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slow = itertools.chain([False] * 20, [True])
+    checkout, clock = checkout_with_dashboard(monkeypatch, tmp_path, slow, itertools.repeat("running"))
+    assert checkout.status("http://dashboard") == "running"
+    assert clock.now_s == 20.0
+
+
+def test_a_dashboard_that_stays_silent_for_half_a_minute_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    silent = itertools.repeat(False)
+    checkout, clock = checkout_with_dashboard(monkeypatch, tmp_path, silent, itertools.repeat("running"))
+    assert checkout.status("http://dashboard") == "partial"
+    assert clock.now_s == 30.0
+
+
+def test_a_cluster_that_loses_a_process_is_partial_without_waiting_for_the_dashboard(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    states = iter(["running", "partial"])
+    checkout, clock = checkout_with_dashboard(monkeypatch, tmp_path, itertools.repeat(False), states)
+    assert checkout.status("http://dashboard") == "partial"
+    assert clock.now_s == 1.0
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,8 @@
 """The shell scripts where they decide something: which Python, when to install, which variables."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -64,6 +66,50 @@ def test_a_python_without_ensurepip_leads_to_the_missing_package(tmp_path: Path)
 )
 def test_the_state_directory_is_the_one_the_package_uses(variables: dict[str, str], expected: str) -> None:
     assert bash("state_dir", **variables).stdout.strip() == expected
+
+
+def test_the_state_directory_is_made_for_its_owner_only_and_left_alone_when_it_is_there(tmp_path: Path) -> None:
+    state = tmp_path / "a" / "state"
+    assert bash("make_state_dir", JOULEKEEPER_STATE_DIR=str(state)).returncode == 0
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert (state / "run").is_dir()
+    state.chmod(0o750)
+    assert bash("make_state_dir", JOULEKEEPER_STATE_DIR=str(state)).returncode == 0
+    assert state.stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.skipif(not shutil.which("flock"), reason="flock (util-linux) is not installed")
+@pytest.mark.parametrize(("wait_s", "told"), [("0", ""), ("1", "waiting for another scripts/up or scripts/down")])
+def test_only_one_of_up_and_down_is_at_work(tmp_path: Path, wait_s: str, told: str) -> None:
+    (tmp_path / "run").mkdir()
+    with open(tmp_path / "run" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        held = bash(f"only_one_at_a_time {wait_s}", JOULEKEEPER_STATE_DIR=str(tmp_path))
+    assert held.returncode == 1
+    assert told in held.stdout
+    assert f"another scripts/up or scripts/down is at work (lock {tmp_path}/run/lock)" in held.stderr
+    assert bash(f"only_one_at_a_time {wait_s}", JOULEKEEPER_STATE_DIR=str(tmp_path)).returncode == 0
+
+
+def test_where_nothing_was_ever_started_there_is_nothing_to_lock(tmp_path: Path) -> None:
+    assert bash("only_one_at_a_time 1", JOULEKEEPER_STATE_DIR=str(tmp_path / "none")).returncode == 0
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(("written", "mode"), [(None, "disabled"), ("token\n", "token")])
+def test_the_books_are_asked_in_the_mode_the_cluster_was_started_with(
+    tmp_path: Path, written: str | None, mode: str
+) -> None:
+    command = tmp_path / "venv" / "bin" / "joulekeeper"
+    command.parent.mkdir(parents=True)
+    command.write_text(f'#!/bin/sh\necho "$* $RAY_ADDRESS $RAY_AUTH_MODE" >{tmp_path}/asked\n')
+    command.chmod(0o755)
+    (tmp_path / "run").mkdir()
+    if written:
+        (tmp_path / "run" / "auth_mode").write_text(written)
+    answer = bash(f"VENV={tmp_path}/venv; ledger open", JOULEKEEPER_STATE_DIR=str(tmp_path))
+    assert answer.returncode == 0, answer.stderr
+    assert (tmp_path / "asked").read_text() == f"ledger open 127.0.0.1:6379 {mode}\n"
 
 
 def test_the_fast_mode_sets_what_serve_reads_at_start_and_keeps_what_is_set() -> None:

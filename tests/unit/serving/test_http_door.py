@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from types import SimpleNamespace
 
 import orjson
 import pytest
 
-TOLD = SimpleNamespace(energy_uj=1200, carbon_ugco2e=160, grade="counter", provisional=True)
+from app.engine.slices import SliceEnergy
+
+TOLD = SliceEnergy(energy_uj=1200, carbon_ugco2e=160, grade="counter", provisional=True)
 
 
 def error_of(response):

@@ -1,11 +1,11 @@
 """The gRPC methods of a replica: answers, refusals as codes, receipts as trailing metadata."""
 
 import asyncio
-from types import SimpleNamespace
 
 import grpc
 import pytest
 
+from app.engine.slices import SliceEnergy
 from app.protocol.generated import open_inference_pb2 as pb
 
 
@@ -41,7 +41,7 @@ def infer(served, message):
 
 
 def test_an_inference_answers_with_its_receipt_in_parameters_and_trailing_metadata(served):
-    served.client.told = SimpleNamespace(energy_uj=12, carbon_ugco2e=3, grade="modelled", provisional=False)
+    served.client.told = SliceEnergy(energy_uj=12, carbon_ugco2e=3, grade="modelled", provisional=False)
     response, context = infer(served, request(b"hi"))
     assert context.code is None
     assert (response.model_name, response.model_version, response.id) == ("echo", "2", "seven")

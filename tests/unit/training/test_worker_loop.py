@@ -13,7 +13,7 @@ from app.domain.account import Account, job_account
 from app.training.fabric import SoloFabric, count_attempt
 from app.training.job import TrainJob, parse_job
 from app.training.phases import Phases
-from app.training.worker import train
+from app.training.worker import _finish_queued, train
 
 
 @dataclass
@@ -137,3 +137,11 @@ def test_a_finished_run_started_again_only_measures(tmp_path: Path) -> None:
 def test_attempts_count_up_even_without_a_checkpoint(tmp_path: Path) -> None:
     directory = str(tmp_path / "run" / "attempts")
     assert [count_attempt(LocalFileSystem(), directory) for _ in range(3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("device", "waits"), [("cpu", False), ("cuda:1", True)])
+def test_queued_work_is_awaited_on_a_gpu_only(device: str, waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    awaited: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", awaited.append)
+    _finish_queued(torch.device(device))
+    assert awaited == ([torch.device(device)] if waits else [])

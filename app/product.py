@@ -1,4 +1,4 @@
-"""What this product says about itself to those who ask over a wire or on a terminal.
+"""Name and version of this product, as told over a wire, on a terminal and in a model's card.
 
 Knows nothing of what is deployed.
 """
