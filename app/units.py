@@ -41,9 +41,14 @@ def power_of_energy(energy_uj: int, duration_ns: int) -> float:
     return energy_uj * 1_000_000 / duration_ns if duration_ns > 0 else 0.0
 
 
+def exact_carbon_ug(energy_uj: int, intensity_g_per_kwh: float) -> float:
+    """Micrograms of CO2e of `energy_uj` at an intensity in gCO2e per kWh (1 g/kWh = 1/3.6e6 ug/uJ), to be added up."""
+    return energy_uj * intensity_g_per_kwh / 3_600_000
+
+
 def carbon_ug(energy_uj: int, intensity_g_per_kwh: float) -> int:
-    """Micrograms of CO2e of `energy_uj` at an intensity in gCO2e per kWh (1 g/kWh = 1/3.6e6 ug/uJ)."""
-    return round(energy_uj * intensity_g_per_kwh / 3_600_000)
+    """`exact_carbon_ug` rounded to the nearest, to be shown."""
+    return round(exact_carbon_ug(energy_uj, intensity_g_per_kwh))
 
 
 def split_exactly(total: int, weights: Sequence[float]) -> list[int]:

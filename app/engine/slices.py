@@ -13,7 +13,7 @@ from app.clock import Clock
 from app.domain.account import Account
 from app.ledger.board import BoardReader, relevant, uuid_hash
 from app.ledger.ring import RingWriter, grades_text
-from app.units import NS_PER_S, carbon_ug, energy_of_power
+from app.units import NS_PER_S, energy_of_power, exact_carbon_ug
 
 BOARD_STALE_NS = 5 * NS_PER_S
 """A board older than this says that no meter watches the node."""
@@ -24,7 +24,8 @@ class SliceEnergy(NamedTuple):
     """Energy of one slice as far as it is known."""
 
     energy_uj: int
-    carbon_ugco2e: int
+    carbon_ugco2e: float
+    """Not rounded: a step of training emits less than a microgram, an epoch does not."""
     grade: str
     """`counter`, `integrated`, `modelled`, or several joined by `+`."""
     provisional: bool
@@ -144,10 +145,10 @@ class OpenSlice:
         shown = book.board.present()
         booked = book.ring.energy(self._sequence)
         if booked is not None and booked[2]:
-            carbon_ugco2e = carbon_ug(booked[0], book.board.intensity_g_per_kwh)
+            carbon_ugco2e = exact_carbon_ug(booked[0], book.board.intensity_g_per_kwh)
             return SliceEnergy(booked[0], carbon_ugco2e, grades_text(booked[1]), False)
         if shown is None:
             return None
         duration_ns = (self._ended_ns or book.clock.monotonic_ns()) - self._start_ns
         energy_uj = energy_of_power(book.ring.slice_power_mw or shown.power_mw, duration_ns)
-        return SliceEnergy(energy_uj, carbon_ug(energy_uj, shown.intensity_g_per_kwh), shown.grade, True)
+        return SliceEnergy(energy_uj, exact_carbon_ug(energy_uj, shown.intensity_g_per_kwh), shown.grade, True)

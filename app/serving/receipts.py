@@ -31,7 +31,7 @@ def receipt_of(work: "OpenSlice") -> Receipt:
     return {
         "receipt_id": receipt_id,
         "energy_uj": energy_uj,
-        "carbon_ugco2e": carbon_ugco2e,
+        "carbon_ugco2e": round(carbon_ugco2e),
         "grade": grade,
         "provisional": provisional,
     }

@@ -53,7 +53,7 @@ def _from_slices(usage: dict[str, dict[str, Any]], by_phase: dict[str, int]) -> 
     grades = {grade for part in usage.values() for grade in part["grade"].split("+")} - {"none"}
     return EnergyCard(
         energy_uj=sum(by_phase.values()),
-        carbon_ugco2e=sum(part["carbon_ugco2e"] for part in usage.values()),
+        carbon_ugco2e=round(sum(part["carbon_ugco2e"] for part in usage.values())),
         grade=_joined(grades),
         source="slices" if grades else "none",
         by_phase_uj=by_phase,

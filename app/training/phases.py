@@ -29,7 +29,7 @@ class SliceFigures(Protocol):
     @property
     def energy_uj(self) -> int: ...
     @property
-    def carbon_ugco2e(self) -> int: ...
+    def carbon_ugco2e(self) -> float: ...
     @property
     def grade(self) -> str: ...
     @property
@@ -54,7 +54,7 @@ class Usage:
     """What a number of slices used together; they add up. `known` of `slices` have a figure."""
 
     energy_uj: int = 0
-    carbon_ugco2e: int = 0
+    carbon_ugco2e: float = 0.0
     slices: int = 0
     known: int = 0
     provisional: bool = False

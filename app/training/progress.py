@@ -51,6 +51,6 @@ def _energy(figures: EpochFigures) -> str:
     return (
         f"{format_energy(round(steps.energy_uj / max(1, figures.steps)))}/step  "
         f"{format_energy(round(steps.energy_uj / max(1, figures.samples)))}/sample  "
-        f"{format_energy(total.energy_uj)}/epoch  {format_carbon(total.carbon_ugco2e)}  "
+        f"{format_energy(total.energy_uj)}/epoch  {format_carbon(round(total.carbon_ugco2e))}  "
         f"({total.grade}{certainty}{missing})"
     )

@@ -3,11 +3,15 @@
 import os
 from pathlib import Path
 
-from app.domain.account import request_account, warm_account
+import numpy as np
+import pytest
+
+from app.domain.account import load_account, request_account, warm_account
+from app.domain.reading import Delta, Device, DeviceKind, Grade
 from app.domain.slice import ProcessKey, Resident
 from app.engine.ring_watch import RingWatch
 from app.ledger.ring import RingHeader, RingWriter
-from app.units import NS_PER_S
+from app.units import NS_PER_MS, NS_PER_S
 
 WARM, REQUEST = warm_account("a", "1"), request_account("default", "a", "1")
 
@@ -132,3 +136,19 @@ def test_receipts_are_read_from_rings_that_nobody_watches_any_more(tmp_path: Pat
     assert node.watch.rings == {}
     reader = node.watch.open_for_receipt(ring.header.ring_id)
     assert reader.record(0)["start_ns"] == 5
+
+
+def test_a_process_learns_what_a_slice_of_it_draws_from_those_that_settled(tmp_path: Path):
+    """Two slices of 1 ms with 2 mJ and 4 mJ: 6 mJ over 2 ms of slice time are 3 W. A load teaches nothing."""
+    node = Node(tmp_path)
+    ring = node.process(7)
+    pieces = [ring.begin(account, 1.0, 0) for account in (REQUEST, REQUEST, load_account("a", "1"))]
+    for sequence in pieces:
+        ring.end(sequence, NS_PER_MS)
+    node.watch.poll(2 * NS_PER_MS)
+    gpu = Device("m", "boot", "GPU-1", DeviceKind.GPU, "GPU", Grade.COUNTER)
+    (watched,) = node.watch.rings.values()
+    watched.credit(np.array([0, 1, 2]), np.array([2_000, 4_000, 900_000]), Delta(gpu, 0, NS_PER_MS, 906_000))
+    assert ring.slice_power_mw == 0.0
+    node.watch.commit(2 * NS_PER_MS)
+    assert ring.slice_power_mw == pytest.approx(3_000.0)
