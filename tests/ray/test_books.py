@@ -214,14 +214,12 @@ def test_the_receiver_gets_what_the_ledger_holds_and_a_span_per_request(cluster,
     span = next(span for span in receiver.spans() if span.trace_id.hex() == trace)
     assert span.parent_span_id.hex() == "b7ad6b7169203331"
     assert receiver.wait_for(lambda: bool(receiver.points("joulekeeper.energy")), 20)
-    ledger_before_j = sum(by_account().values()) / 1e6
-    pushed = receiver.messages
-    assert receiver.wait_for(lambda: receiver.messages > pushed + 1, 20)
-    exported_j = sum(value for _, value in receiver.points("joulekeeper.energy"))
-    assert ledger_before_j <= exported_j <= sum(by_account().values()) / 1e6
-    devices_j = sum(value for _, value in receiver.points("hw.energy"))
-    assert exported_j == pytest.approx(devices_j, abs=1e-6)
+    assert receiver.wait_for(lambda: exported_uj(receiver) > 0, 20)
     assert {"hw.energy", "hw.power", "joulekeeper.energy", "joulekeeper.carbon"} <= receiver.metrics().keys()
+
+
+def exported_uj(receiver, metric="joulekeeper.energy"):
+    return round(sum(value for _, value in receiver.points(metric)) * 1e6)
 
 
 def test_the_console_scrapes_and_reports_the_same_books(cluster):
@@ -249,10 +247,14 @@ def test_the_ledger_of_a_gpu_switched_off_equals_its_counter_exactly(cluster, st
     await_audit(reached)
 
 
-def test_closed_books_stay_closed_and_tampering_is_found(cluster, state):
+def test_closed_books_stay_closed_and_tampering_is_found(cluster, state, receiver):
     status, closed = joulekeeper("ledger", "close")
     assert (status, closed["meters"]) == (0, 1)
     await_audit(lambda audit: True)
+    # Now that the ledger stands still, what left by OTLP must be what it holds, to the microjoule.
+    ledger_uj = sum(by_account().values())
+    for metric in ("joulekeeper.energy", "hw.energy"):
+        assert receiver.wait_for(lambda metric=metric: exported_uj(receiver, metric) == ledger_uj, 20)
     time.sleep(6)  # replicas whose board grows stale ask for a meter, and get none
     with pytest.raises(AssertionError):
         process_named("ray::Meter")
