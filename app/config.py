@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     idle_sample_hz: float = Field(default=2.0, gt=0, le=1000)
     """Readings per second and device while no process of ours holds a device."""
     flush_s: float = Field(default=1.0, gt=0, le=60)
-    """Seconds between two batches from a meter to its journal and the accountant."""
+    """Seconds between two batches from a meter to journal and accountant; five times as long with nobody at work."""
     settle_lag_s: float = Field(default=2.0, ge=0, le=60)
     """Seconds a meter waits before it books an interval, so that work reported late still finds its energy."""
     linger_s: float = Field(default=10.0, ge=0)

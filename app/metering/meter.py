@@ -9,6 +9,7 @@ from ever counting as idle).
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import secrets
 import threading
@@ -42,6 +43,7 @@ _log = logging.getLogger(__name__)
 _BATCHES_PER_DELIVERY = 64
 _DELIVERY_TIMEOUT_S = 30.0
 _RETRY_S = 1.0
+_IDLE_FLUSHES = 5  # a batch costs more than the readings in it; with nobody at work none is waited for
 _HOUSEKEEPING_NS = 600 * NS_PER_S
 _SHOW_IDLE_NS = NS_PER_S
 _RESTART_AFTER_S = 10.0
@@ -158,8 +160,8 @@ class Meter:
     def _sample(self, books: NodeBooks, board: BoardWriter) -> None:
         """Sample until told to stop or, unless resident, until work has been gone for the linger."""
         config = self._config
-        next_commit = time.monotonic() + config.flush_s
         last_work = time.monotonic()
+        committed = -math.inf  # the first batch, which holds the baseline, as soon as there is one
         last_housekeeping_ns = shown_ns = 0
         while not self._stop.is_set():
             begun = time.monotonic()
@@ -169,9 +171,9 @@ class Meter:
             if working or time.monotonic_ns() - shown_ns >= _SHOW_IDLE_NS:
                 shown_ns = time.monotonic_ns()
                 _show(board, books, self._intensity)
-            if begun >= next_commit:
-                self._commit(books)
-                next_commit = begun + config.flush_s
+            flush_s = config.flush_s if books.rings.rings else config.flush_s * _IDLE_FLUSHES
+            if begun - committed >= flush_s and self._commit(books):
+                committed = begun
             if working:
                 last_work = begun
             elif not self._resident and begun - last_work > config.linger_s:
@@ -182,13 +184,16 @@ class Meter:
             rate_hz = config.sample_hz if working else min(config.sample_hz, config.idle_sample_hz)
             self._stop.wait(max(0.0, begun + 1 / rate_hz - time.monotonic()))
 
-    def _commit(self, books: NodeBooks, final: bool = False) -> None:
+    def _commit(self, books: NodeBooks, final: bool = False) -> bool:
+        """True when a batch was written."""
         try:
             with self._lock:
-                books.commit(final)
+                batch = books.commit(final)
         except OSError as error:
             _log.warning("the node journal cannot be written, readings wait in memory: %s", error)
+            return False
         self._committed.set()
+        return batch is not None
 
     def _close(self, books: NodeBooks) -> None:
         """The closing reading; a leaving meter is then let go by the accountant once all is delivered."""

@@ -152,7 +152,7 @@ def meter_share(rounds: int, seconds: float) -> dict:
 
 
 def run(quick: bool) -> dict:
-    rounds = 5 if quick else 11
+    rounds = 7 if quick else 11
     with tempfile.TemporaryDirectory() as directory:
         state = Path(directory)
         stub = NvmlStub.compile(state).with_script(state / "nvml.script")
@@ -167,8 +167,8 @@ def run(quick: bool) -> dict:
                 result = {"meter": meter_share(rounds, 2 if quick else 10)}
                 apps = [application(kind, on) for kind in BODIES for on in (True, False)]
                 cluster.deploy({"applications": [console, *apps]})
-                result["noop"] = compare("noop", rounds, 400 if quick else 3000, clients=4)
-                result["minilm"] = compare("minilm", rounds, 80 if quick else 400, clients=4)
+                result["noop"] = compare("noop", rounds, 1500 if quick else 3000, clients=4)
+                result["minilm"] = compare("minilm", rounds, 60 if quick else 400, clients=4)
             finally:
                 ray.shutdown()
     return result
