@@ -54,13 +54,15 @@ class ClusterBooks:
         self._store, self.carbon, self._clock = store, carbon, clock
         self._heard: dict[str, _Heard] = {}
         self._lock = threading.Lock()
+        self._booking = threading.Lock()
 
     # Booking
 
     def deliver(self, batches: Sequence[Batch]) -> tuple[int, int]:
         """Book batches of one meter in order; returns the position of the last. Raises Unavailable, BooksDamaged."""
         for batch in batches:
-            self._store.book(batch)
+            with self._booking:
+                self._store.book(batch)
             with self._lock:
                 heard = self._heard.get(batch.meter)
                 count = heard.batches + 1 if heard else 1
@@ -68,10 +70,6 @@ class ClusterBooks:
         return batches[-1].position
 
     # Reporting
-
-    def intensity_g_per_kwh(self) -> float:
-        """Present intensity of the zone, PUE included."""
-        return self.carbon.series().intensity_at(self._clock.wall_ns()).g_per_kwh * self.carbon.pue
 
     def report(self, by: ReportKey, since_s: float | None = None, until_s: float | None = None) -> Report:
         """Energy and carbon of a period, grouped by `by`; buckets of a minute."""
@@ -129,7 +127,9 @@ class ClusterBooks:
     def audit(self, testimonies: Sequence[Evidence] = ()) -> Audit:
         """Recompute the books from raw readings; `testimonies` are those of the meters that are alive."""
         by_meter = {evidence.meter: evidence for evidence in testimonies}
-        chains = [self._tally(meter) for meter in sorted({*self._store.meters(), *by_meter})]
+        with self._booking:  # batches are only ever added: those up to here are what the balances were made from
+            ends, balances = self._store.ends(), self._balances_by_text()
+        chains = [self._tally(meter, ends.get(meter, (0, -1))) for meter in sorted({*ends, *by_meter})]
         faults = [fault for chain in chains for fault in chain.faults]
         pending: dict[str, int] = {}
         for chain in chains:
@@ -137,7 +137,7 @@ class ClusterBooks:
             if evidence:
                 faults += evidence.journal.faults + compare_journal(chain, evidence.journal, evidence.acknowledged)
                 pending |= evidence.pending_uj
-        faults += compare_balances(chains, self._balances_by_text())
+        faults += compare_balances(chains, balances)
         devices = self._device_audits(chains, pending)
         energy_uj = sum(device.movement_uj for device in devices)
         gap_uj = sum(device.gap_uj for device in devices)
@@ -149,9 +149,9 @@ class ClusterBooks:
             gap_share=gap_uj / energy_uj if energy_uj else 0.0,
         )
 
-    def _tally(self, meter: str) -> ChainTally:
+    def _tally(self, meter: str, end: tuple[int, int]) -> ChainTally:
         try:
-            return tally_chain(meter, self._store.batches(meter))
+            return tally_chain(meter, self._store.batches(meter, end))
         except BooksDamaged as error:
             return ChainTally(meter, faults=[str(error)])
 

@@ -145,7 +145,7 @@ def account_of_labels(labels: dict[str, str | int]) -> Account:
 
 
 class RingWriter:
-    """The working process's end. Safe from several threads; `begin` and `end` take about a microsecond."""
+    """The working process's end. Safe from several threads; `begin` and `end` take about a microsecond each."""
 
     def __init__(self, path: Path, header: RingHeader, capacity: int) -> None:
         self.path, self.header, self._capacity = path, header, capacity

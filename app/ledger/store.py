@@ -160,23 +160,30 @@ class Store:
         ).group_by(_balances.c.device, _balances.c.account)
         return self._read_balances(query)
 
-    def batches(self, meter: str) -> Iterator[Batch]:
-        """Every batch of a meter in order. Raises BooksDamaged at one that cannot be read."""
+    def ends(self) -> dict[str, tuple[int, int]]:
+        """Position of the last batch of every meter that ever delivered."""
+        columns = _batches.c
+        query = select(columns.meter, columns.epoch, func.max(columns.sequence)).group_by(columns.meter, columns.epoch)
+        ends: dict[str, tuple[int, int]] = {}
+        with self._engine.connect() as connection:
+            for meter, epoch, sequence in connection.execute(query):
+                ends[meter] = max(ends.get(meter, (0, -1)), (epoch, sequence))
+        return ends
+
+    def batches(self, meter: str, through: tuple[int, int] | None = None) -> Iterator[Batch]:
+        """Every batch of a meter in order, up to the position `through`. Raises BooksDamaged at an unreadable one."""
         columns = _batches.c
         query = select(columns.epoch, columns.sequence, columns.previous, columns.digest, columns.body)
         query = query.where(columns.meter == meter).order_by(columns.epoch, columns.sequence)
         with self._engine.connect() as connection:
             for epoch, sequence, previous, digest, body in connection.execute(query):
+                if through is not None and (epoch, sequence) > through:
+                    return
                 try:
                     contents = orjson.loads(zlib.decompress(body))
                 except (zlib.error, ValueError) as error:
                     raise BooksDamaged(f"meter {meter}, batch {epoch}.{sequence}: unreadable: {error}") from error
                 yield Batch(meter, epoch, sequence, previous, digest, contents)
-
-    def meters(self) -> list[str]:
-        """Every meter that ever delivered."""
-        with self._engine.connect() as connection:
-            return list(connection.scalars(select(_batches.c.meter).distinct().order_by(_batches.c.meter)))
 
     def devices(self) -> list[StoredDevice]:
         """Every device that was ever booked."""

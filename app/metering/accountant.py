@@ -56,7 +56,6 @@ class Accountant:
         carbon = carbon_settings(zone=config.zone, pue=config.pue)
         self._books = ClusterBooks(Store(config.store_url), carbon, SystemClock())
         self._exporter = MetricsExporter(self._books.snapshot)
-        self._delivering = threading.Lock()
         self._ray_node_of: dict[str, str] = {}
         self._closing = threading.Event()
         self._starting = threading.Lock()
@@ -72,14 +71,15 @@ class Accountant:
 
     def deliver(self, batches: Sequence[Batch], ray_node_id: str) -> tuple[int, int]:
         """Book the batches of one meter; returns the position of the last. Raises Unavailable."""
-        with self._delivering:
-            self._ray_node_of[batches[0].meter] = ray_node_id
-            return self._books.deliver(batches)
+        self._ray_node_of[batches[0].meter] = ray_node_id
+        return self._books.deliver(batches)
 
-    def retire_meter(self, ray_node_id: str) -> None:
-        """Let go of a meter that has closed its books."""
+    def retire_meter(self, ray_node_id: str, actor_id: str) -> None:
+        """Let go of a meter that has closed its books; one that has taken its place since is left alone."""
         with contextlib.suppress(ValueError):
-            ray.kill(ray.get_actor(_meter_name(ray_node_id), NAMESPACE), no_restart=True)
+            meter = ray.get_actor(_meter_name(ray_node_id), NAMESPACE)
+            if meter._actor_id.hex() == actor_id:
+                ray.kill(meter, no_restart=True)
 
     def close_books(self) -> int:
         """Before a planned stop: every meter takes a closing reading and goes. Returns how many did.
@@ -231,9 +231,9 @@ class BooksClient:
         """Ask for a meter on a node."""
         _get(self._actor.ensure_meter.remote(ray_node_id), _CALL_TIMEOUT_S)
 
-    def retire_meter(self, ray_node_id: str) -> None:
-        """Say that the meter of a node has closed its books."""
-        self._actor.retire_meter.remote(ray_node_id)
+    def retire_meter(self, ray_node_id: str, actor_id: str) -> None:
+        """Say that the meter of a node, this actor, has closed its books."""
+        self._actor.retire_meter.remote(ray_node_id, actor_id)
 
     def deliver(self, batches: Sequence[Batch], ray_node_id: str, timeout_s: float) -> None:
         """Book batches of one meter. Raises Unavailable: nothing is known of them then, deliver again."""

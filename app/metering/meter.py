@@ -66,12 +66,6 @@ class Lease:
             return False
         return True
 
-    def release(self) -> None:
-        """Let another meter have the devices."""
-        with contextlib.suppress(OSError):
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-            os.close(self._file)
-
 
 def open_books(config: Settings) -> NodeBooks:
     """The books of this node. The lease must be held: opening the journal begins an epoch."""
@@ -206,7 +200,7 @@ class Meter:
         while time.monotonic() < deadline and not self._stop.is_set():
             if not self._undelivered(1):
                 with contextlib.suppress(Exception):  # asked again, until the accountant ends this process
-                    _accountant().retire_meter(self._ray_node_id)
+                    _accountant().retire_meter(self._ray_node_id, ray.get_runtime_context().get_actor_id() or "")
             time.sleep(_RETRY_S)
         if not self._stop.is_set():
             raise Unavailable("the accountant did not let this meter go in time")

@@ -5,7 +5,7 @@ import dataclasses
 import sqlite3
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -119,7 +119,6 @@ def test_by_node(filled: ClusterBooks):
 def test_a_report_says_how_it_was_priced(filled: ClusterBooks):
     report = filled.report("account")
     assert (report.intensity_g_per_kwh, report.pue, report.zone) == (400.0, 1.25, "world")
-    assert filled.intensity_g_per_kwh() == 500.0
 
 
 def test_a_period_takes_its_minutes_only(filled: ClusterBooks):
@@ -267,6 +266,18 @@ def test_clean_books_pass_with_and_without_testimony(kept: Kept):
 def test_what_is_on_its_way_is_pending(kept: Kept):
     audit = kept.cluster.audit(kept.testimony())
     assert {device.name: device.pending_uj for device in audit.devices} == {"H100": 10_000_000, "Xeon": 5_000_000}
+
+
+def test_a_batch_that_arrives_while_the_audit_reads_is_no_fault(kept: Kept, monkeypatch: pytest.MonkeyPatch):
+    testimony, late, read = kept.testimony(), kept.node.commit(), Store.batches
+    assert late is not None
+
+    def batches(store: Store, meter: str, through: tuple[int, int] | None = None) -> Iterator[Batch]:
+        yield from read(store, meter, through)
+        kept.cluster.deliver([late])
+
+    monkeypatch.setattr(Store, "batches", batches)
+    assert kept.cluster.audit(testimony).faults == ()
 
 
 def test_the_share_of_gaps_is_told(books: ClusterBooks, tmp_path: Path):

@@ -69,7 +69,7 @@ def test_the_file_survives_its_process(tmp_path: Path, batches: list[Batch]):
     again = Store(url)
     assert [again.book(batch) for batch in batches] == [False, False, True]
     assert totals(again) == {REQUEST: 27, WARM: 8}
-    assert again.meters() == ["machine:node"]
+    assert list(again.ends()) == ["machine:node"]
 
 
 def test_another_batch_in_the_place_of_one_is_refused(store: Store, tmp_path: Path, batches: list[Batch]):
@@ -88,7 +88,7 @@ def test_a_batch_that_fails_midway_leaves_nothing(store: Store, tmp_path: Path, 
     broken["postings"].append({"device": "x", "account": {"name": "no such account"}, "energy_uj": 1})
     with pytest.raises(ValueError, match="no such account"):
         store.book(journal.append(broken))
-    assert (totals(store), store.meters(), store.devices()) == ({}, [], [])
+    assert (totals(store), store.ends(), store.devices()) == ({}, {}, [])
     store.book(journal.append(body([(0, 0), (1, 10)], {job: 10}, uuid="GPU-2")))
     assert totals(store) == {job: 10}
     assert [device.key for device in store.devices()] == ["machine/boot/GPU-2"]
