@@ -96,6 +96,13 @@ def await_that(condition, what, timeout_s=30):
         time.sleep(0.1)
 
 
+@ray.remote(num_cpus=0)
+def held():
+    from app.metering.devices import visible_accelerators
+
+    return visible_accelerators()
+
+
 class Work:
     """A worker on a node, let go of as soon as its result is in."""
 
@@ -148,3 +155,10 @@ def test_meters_come_with_work_and_leave_with_it(cluster):
     assert audit.ok, audit.faults
     assert [device.difference_uj for device in audit.devices] == [0] * len(audit.devices)
     assert audit.gap_share == 0
+
+
+def test_work_that_reserved_no_gpu_holds_none_though_it_could_see_them_all(cluster):
+    nodes, _ = cluster
+    here = NodeAffinitySchedulingStrategy(nodes["one"], soft=False)
+    assert ray.get(held.options(num_gpus=0, scheduling_strategy=here).remote(), timeout=60) == []
+    assert ray.get(held.options(num_gpus=1, scheduling_strategy=here).remote(), timeout=60) == ["GPU-one"]
