@@ -17,6 +17,10 @@ class Grade(StrEnum):
     """Sampled power, integrated by us."""
     MODELLED = "modelled"
     """A model with cited coefficients; no energy hardware was read."""
+    APPORTIONED = "apportioned"
+    """A part of a counter that several instances of one device share (MIG), divided by their activity."""
+    DISPUTED = "disputed"
+    """A hardware counter that disagrees with the device's own power readings; booked as it stands."""
 
 
 class DeviceKind(StrEnum):
@@ -49,6 +53,11 @@ class Device:
     wraps_at_uj: int | None = None
     """Range of the counter: it restarts from 0 after reaching this value. None: it does not wrap in practice."""
     vendor: str = ""
+    parent: str = ""
+    """Of an instance of a partitioned accelerator (MIG): the UUID of the device whose counter it shares. Such a device has
+    no energy of its own: it is never read, and work that holds it is charged on its parent, grade `apportioned`."""
+    compute_share: float = 1.0
+    """Of an instance: its part of the parent's compute, 0..1."""
 
     @property
     def key(self) -> str:

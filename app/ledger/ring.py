@@ -50,7 +50,7 @@ RECORD = np.dtype(
         ("end_ns", "<u8"),
         ("weight", "<f8"),
         ("owner", "<u4"),
-        ("_pad", "<u4"),
+        ("part", "<u4"),
         ("number", "<u8"),  # sequence + 1; 0 means never written
         ("energy_uj", "<u8"),
         ("through_ns", "<u8"),
@@ -58,7 +58,8 @@ RECORD = np.dtype(
         ("state", "<u4"),
     ]
 )
-"""One slice. `end_ns` 0: still open. Energy is complete through `through_ns`; `grades` is a bit set of GRADE_BITS."""
+"""One slice. `end_ns` 0: still open. `part`: the epoch of a job it belongs to, from 1; 0: none. Energy is complete
+through `through_ns`; `grades` is a bit set of GRADE_BITS."""
 
 _BEGIN = struct.Struct("<QQdIIQQQII")
 _U64 = struct.Struct("<Q")
@@ -70,7 +71,13 @@ assert RECORD.itemsize == _BEGIN.size == 64  # noqa: S101 - an invariant of the 
 _RECEIPT_ID = re.compile(r"([0-9a-f]{8})-([0-9a-f]{12})-([0-9a-f]{1,16})")
 
 SETTLED = 1
-GRADE_BITS = {Grade.COUNTER: 1, Grade.INTEGRATED: 2, Grade.MODELLED: 4}
+GRADE_BITS = {
+    Grade.COUNTER: 1,
+    Grade.INTEGRATED: 2,
+    Grade.MODELLED: 4,
+    Grade.APPORTIONED: 8,
+    Grade.DISPUTED: 16,
+}
 
 
 def grades_text(bits: int) -> str:
@@ -94,6 +101,8 @@ class RingHeader:
     """Birth of the process on the monotonic clock."""
     nth: int = 0
     """A process that opens several rings numbers them from 0."""
+    worker: int = -1
+    """Rank of the process in its job; -1: it has none."""
 
     @property
     def ring_id(self) -> str:
@@ -135,6 +144,7 @@ def _header_json(header: RingHeader) -> bytes:
             "gpu_share": header.gpu_share,
             "host_share": header.host_share,
             "born_ns": header.born_ns,
+            "worker": header.worker,
         }
     )
 
@@ -184,7 +194,7 @@ class RingWriter:
         _LENGTH.pack_into(self._map, _HEADER_JSON_AT, len(text))
         self._map[_HEADER_JSON_AT + 4 : _HEADER_JSON_AT + 4 + len(text)] = text
 
-    def begin(self, account: Account, weight: float, start_ns: int) -> int:
+    def begin(self, account: Account, weight: float, start_ns: int, part: int = 0) -> int:
         """Open a slice; returns its sequence number."""
         latest, owner = self._latest
         if latest is not account:  # hashing an account takes longer than all the rest
@@ -192,7 +202,7 @@ class RingWriter:
             self._latest = (account, owner)
         sequence = next(self._numbers)
         offset = _RECORDS_AT + (sequence % self._capacity) * 64
-        _BEGIN.pack_into(self._map, offset, start_ns, 0, weight, owner, 0, sequence + 1, 0, 0, 0, 0)
+        _BEGIN.pack_into(self._map, offset, start_ns, 0, weight, owner, part, sequence + 1, 0, 0, 0, 0)
         return sequence
 
     def end(self, sequence: int, end_ns: int) -> None:
@@ -346,6 +356,7 @@ class RingReader:
             gpu_share=fields["gpu_share"],
             host_share=fields["host_share"],
             born_ns=fields["born_ns"],
+            worker=fields.get("worker", -1),
         )
 
 
