@@ -18,6 +18,12 @@ class Clock(Protocol):
     def wall_ns(self) -> int:
         """Nanoseconds since the Unix epoch; may jump."""
 
+    def suspended_ns(self) -> int:
+        """Nanoseconds since boot in which the host slept: CLOCK_MONOTONIC stood still. To about a microsecond."""
+
+    def cpu_ns(self) -> int:
+        """CPU nanoseconds that this process, all its threads, has used since its birth."""
+
 
 class SystemClock:
     """The kernel's clocks."""
@@ -28,6 +34,12 @@ class SystemClock:
     def wall_ns(self) -> int:
         return time.time_ns()
 
+    def suspended_ns(self) -> int:
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+
+    def cpu_ns(self) -> int:
+        return time.process_time_ns()
+
 
 class ManualClock:
     """A clock that tests and replays advance by hand; both hands move together."""
@@ -35,12 +47,28 @@ class ManualClock:
     def __init__(self, monotonic_ns: int = 0, wall_ns: int = 1_700_000_000_000_000_000) -> None:
         self._monotonic_ns = monotonic_ns
         self._wall_ns = wall_ns
+        self._suspended_ns = self._cpu_ns = 0
 
     def monotonic_ns(self) -> int:
         return self._monotonic_ns
 
     def wall_ns(self) -> int:
         return self._wall_ns
+
+    def suspended_ns(self) -> int:
+        return self._suspended_ns
+
+    def cpu_ns(self) -> int:
+        return self._cpu_ns
+
+    def work(self, cpu_ns: int) -> None:
+        """This process uses CPU time; the hands do not move."""
+        self._cpu_ns += cpu_ns
+
+    def sleep(self, duration_ns: int) -> None:
+        """The host sleeps for `duration_ns`: the monotonic hand stands still."""
+        self._wall_ns += duration_ns
+        self._suspended_ns += duration_ns
 
     def advance(self, duration_ns: int) -> None:
         """Move both hands forward by `duration_ns` >= 0."""

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from app.cli import cluster, terminal
-from app.cli.rendering import audit_grid, receipt_grid, report_grid
+from app.cli.job_rendering import job_grids
+from app.cli.rendering import audit_grid, gaps_grid, receipt_grid, report_grid
 from app.clock import SystemClock
-from app.console.exports import report_csv
+from app.console.exports import parts_csv, report_csv
 from app.console.period import local_now, parse_period
 from app.engine.views import Closing
 from app.errors import InvalidInput
@@ -35,6 +36,7 @@ class ReportFormat(StrEnum):
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
+    PARTS = "parts"
 
 
 def report(
@@ -44,7 +46,9 @@ def report(
         typer.Option(help="Begin: an age (1h, 30m, 7d), a date, an ISO time, today. Else all there is."),
     ] = None,
     until: Annotated[str | None, typer.Option(help="End, written like --since. Else now.")] = None,
-    format: Annotated[ReportFormat, typer.Option(help="How to print it.")] = ReportFormat.TABLE,
+    format: Annotated[
+        ReportFormat, typer.Option(help="How to print it; parts: with --by job, a CSV row per worker and epoch.")
+    ] = ReportFormat.TABLE,
     as_json: JsonOption = False,
 ) -> None:
     """Energy and carbon of a period, by account, model, tenant, job or node."""
@@ -52,13 +56,17 @@ def report(
         since_s, until_s = parse_period(since, until, local_now(SystemClock()))
     except InvalidInput as error:
         raise typer.BadParameter(str(error), param_hint="--since/--until") from error
+    if format is ReportFormat.PARTS and by is not ReportBy.JOB:
+        raise typer.BadParameter(f"parts are those of jobs: use --by job, got --by {by.value}", param_hint="--format")
     answer = cluster.books().report(by.value, since_s, until_s)
     if as_json or format is ReportFormat.JSON:
         terminal.show_json(answer)
     elif format is ReportFormat.CSV:
         typer.echo(report_csv(answer), nl=False)
+    elif format is ReportFormat.PARTS:
+        typer.echo(parts_csv(answer), nl=False)
     else:
-        terminal.show(report_grid(answer))
+        terminal.show(report_grid(answer), *job_grids(answer))
 
 
 def receipt(
@@ -84,7 +92,7 @@ def audit(as_json: JsonOption = False) -> None:
     if as_json:
         terminal.show_json(answer)
     else:
-        terminal.show(audit_grid(answer))
+        terminal.show(audit_grid(answer), *([gaps_grid(answer)] if answer.gaps else []))
     for sentence in answer.faults:
         terminal.fault(f"fault: {sentence}")
     if not answer.ok:

@@ -13,6 +13,7 @@ from app.cli.grid import Grid, columns
 from app.engine.views import View
 from app.sensors.probe import BackendProbe, DeviceProbe, ProbeResult
 from app.sensors.probe import probe as probe_sensors
+from app.units import NS_PER_MS
 
 _BETWEEN_READINGS_S = 0.5
 
@@ -61,7 +62,9 @@ def probe_host() -> HostProbe:
 
 def probe_grids(result: HostProbe) -> tuple[Grid, ...]:
     """Backends with their reasons, and below them their devices."""
-    return _backends_grid(result), _devices_grid(result)
+    notes = [(device.uuid, note) for backend in result.backends for device in backend.devices for note in device.notes]
+    grids = (_backends_grid(result), _devices_grid(result))
+    return (*grids, Grid("Notes", columns("device", "note"), tuple(notes))) if notes else grids
 
 
 def _backends_grid(result: HostProbe) -> Grid:
@@ -74,9 +77,9 @@ def _backends_grid(result: HostProbe) -> Grid:
 
 
 def _devices_grid(result: HostProbe) -> Grid:
-    titles = ("backend", "device", "kind", "name", "grade", ">power", ">counter uJ", ">busy", "failure")
+    titles = ("backend", "device", "kind", "name", "grade", ">power", ">counter uJ", ">update", ">to power", ">busy")
     rows = (_device_row(backend, device) for backend in result.backends for device in backend.devices)
-    return Grid(f"Devices of machine {result.machine}, boot {result.boot}", columns(*titles), tuple(rows))
+    return Grid(f"Devices of machine {result.machine}, boot {result.boot}", columns(*titles, "failure"), tuple(rows))
 
 
 def _device_row(backend: BackendProbe, device: DeviceProbe) -> tuple[str, ...]:
@@ -85,9 +88,11 @@ def _device_row(backend: BackendProbe, device: DeviceProbe) -> tuple[str, ...]:
         device.uuid,
         device.kind,
         device.name,
-        device.grade,
+        "disputed" if device.disputed else device.grade,
         f"{device.power_mw / 1000:.2f} W" if device.power_mw is not None else "",
         str(device.counter_uj) if device.counter_uj is not None else "",
+        f"{device.update_period_ns / NS_PER_MS:.1f} ms" if device.update_period_ns is not None else "",
+        f"{device.counter_to_power:.2f}" if device.counter_to_power is not None else "",
         f"{device.utilization:.0%}" if device.utilization is not None else "",
         device.failure,
     )

@@ -69,10 +69,18 @@ def receipt_grid(receipt: Receipt) -> Grid:
         "energy": f"{receipt.energy_uj} uJ ({format_energy(receipt.energy_uj)})",
         "carbon": f"{receipt.carbon_ugco2e} ugCO2e ({format_carbon(receipt.carbon_ugco2e)})",
         "grade": receipt.grade,
+        "load share": _share(receipt.load_share_uj, receipt.shares_final),
+        "warm share": _share(receipt.warm_share_uj, receipt.shares_final),
         "state": "provisional" if receipt.provisional else "settled",
     }
     rows = tuple((name, value) for name, value in facts.items() if value)
     return Grid(f"Receipt {receipt.receipt_id}", columns("fact", "value"), rows)
+
+
+def _share(energy_uj: int, is_final: bool) -> str:
+    """A share that is carried beside the energy; empty where there is none."""
+    so_far = "" if is_final else ", so far"
+    return f"{energy_uj} uJ ({format_energy(energy_uj)}), not in energy{so_far}" if energy_uj else ""
 
 
 def audit_grid(audit: Audit) -> Grid:
@@ -97,8 +105,27 @@ def audit_grid(audit: Audit) -> Grid:
         "Audit of the ledger",
         columns("node", "name", "device", "grade", *figures),
         rows,
-        notes=(f"{format_energy(audit.energy_uj)} on the books, {audit.gap_share:.2%} in gap: {verdict}",),
+        notes=(
+            f"{format_energy(audit.energy_uj)} on the books, {audit.gap_share:.2%} in gap: {verdict}",
+            *(f"note: {sentence}" for sentence in audit.notes),
+        ),
     )
+
+
+def gaps_grid(audit: Audit) -> Grid:
+    """One row a posting to `gap`, the largest first: when, where, how long, why."""
+    rows = tuple(
+        (
+            _moment(gap.since_s),
+            gap.node,
+            gap.device_key.rpartition("/")[2],
+            f"{gap.duration_s:.1f}",
+            str(gap.energy_uj),
+            gap.reason,
+        )
+        for gap in audit.gaps
+    )
+    return Grid("Gaps", columns("since", "node", "device", ">seconds", ">gap uJ", "why"), rows)
 
 
 def status_grids(status: Status, flow_mw: Mapping[str, float] | None = None) -> tuple[Grid, ...]:

@@ -4,10 +4,10 @@ Knows nothing of HTTP. The accountant may not be there yet, or have been restart
 connection, the next one makes a new one.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
-from app.engine.views import Receipt, Report, ReportKey, Status
+from app.engine.views import Receipt, Receipts, Report, ReportKey, Status
 from app.errors import Unavailable
 
 Answer = TypeVar("Answer")
@@ -21,6 +21,9 @@ class Books(Protocol):
 
     async def areceipt(self, receipt_id: str, settle_timeout_s: float = 0) -> Receipt:
         """One receipt. Raises NotFound, Unavailable."""
+
+    async def areceipts(self, receipt_ids: Sequence[str]) -> Receipts:
+        """Many receipts as they are now. Raises InvalidInput, Unavailable."""
 
     async def astatus(self) -> Status:
         """The live picture. Raises Unavailable."""
@@ -41,6 +44,9 @@ class MendingBooks:
 
     async def areceipt(self, receipt_id: str, settle_timeout_s: float = 0) -> Receipt:
         return await self._ask(lambda books: books.areceipt(receipt_id, settle_timeout_s))
+
+    async def areceipts(self, receipt_ids: Sequence[str]) -> Receipts:
+        return await self._ask(lambda books: books.areceipts(receipt_ids))
 
     async def astatus(self) -> Status:
         return await self._ask(lambda books: books.astatus())

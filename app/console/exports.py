@@ -7,7 +7,7 @@ import csv
 import io
 
 from app.engine.views import Report, ReportRow
-from app.units import joules, kwh
+from app.units import NS_PER_S, joules, kwh
 
 _FIGURES = (
     "energy_uj",
@@ -42,6 +42,19 @@ def report_csv(report: Report) -> str:
     terms = (report.zone, report.intensity_g_per_kwh, report.intensity_source, report.pue)
     for row in report.rows:
         writer.writerow((*(row.group.get(name, "") for name in labels), *_figures(row), *terms))
+    return sheet.getvalue()
+
+
+def parts_csv(report: Report) -> str:
+    """Of a report by job every worker in every epoch: one row each, the sums where there are too many to tell."""
+    sheet = io.StringIO()
+    writer = csv.writer(sheet, lineterminator="\n")
+    writer.writerow(("tenant", "job", "attempt", "kind", "worker", "epoch", "energy_uj", "energy_j", "time_s"))
+    for job in report.jobs:
+        labels = (job.tenant, job.job, job.attempt, job.kind)
+        for share in job.shares or (*job.by_worker, *job.by_epoch):
+            figures = (share.energy_uj, joules(share.energy_uj), share.time_ns / NS_PER_S)
+            writer.writerow((*labels, share.worker, share.epoch, *figures))
     return sheet.getvalue()
 
 

@@ -7,17 +7,18 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Body, Query
 from fastapi.responses import Response
 
 from app.console.books import Books
 from app.console.exports import report_csv
 from app.console.period import parse_period
-from app.engine.views import Receipt, Report, ReportKey, Status
+from app.engine.views import Receipt, Receipts, Report, ReportKey, Status
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format: https://prometheus.io/docs/instrumenting/exposition_formats/ (read 2026-11-22)."""
 _MAX_WAIT_S = 60.0
+_MAX_RECEIPTS = 1000
 
 
 def ledger_router(books: Books, now: Callable[[], datetime]) -> APIRouter:
@@ -57,5 +58,12 @@ def ledger_router(books: Books, now: Callable[[], datetime]) -> APIRouter:
     async def receipt(receipt_id: str, wait: Annotated[float, Query(ge=0, le=_MAX_WAIT_S)] = 0.0) -> Receipt:
         """One receipt; `wait` seconds at most for it to settle."""
         return await books.areceipt(receipt_id, wait)
+
+    @router.post("/api/receipts")
+    async def receipts(
+        ids: Annotated[list[str], Body(embed=True, min_length=1, max_length=_MAX_RECEIPTS)],
+    ) -> Receipts:
+        """Many receipts as they are now, asked for by `{"ids": [...]}`: nothing is changed."""
+        return await books.areceipts(ids)
 
     return router

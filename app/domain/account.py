@@ -35,7 +35,7 @@ class Account:
     job: str = ""
     attempt: int = 0
     kind: str = ""
-    """Of a job: train, compress, data, measure. Of idle: watched or unwatched."""
+    """Of a job: train, compress, data, measure. Of idle: watched or unwatched. Of gap: why nobody knows."""
 
     def labels(self) -> dict[str, str | int]:
         """All fields, for storage and display."""
@@ -74,4 +74,4 @@ IDLE_WATCHED = Account(AccountName.IDLE, kind="watched")
 IDLE_UNWATCHED = Account(AccountName.IDLE, kind="unwatched")
 SYSTEM = Account(AccountName.SYSTEM)
 FOREIGN = Account(AccountName.FOREIGN)
-GAP = Account(AccountName.GAP)
+GAP = Account(AccountName.GAP, kind="dead-meter")

@@ -54,8 +54,8 @@ class Device:
     """Range of the counter: it restarts from 0 after reaching this value. None: it does not wrap in practice."""
     vendor: str = ""
     parent: str = ""
-    """Of an instance of a partitioned accelerator (MIG): the UUID of the device whose counter it shares. Such a device has
-    no energy of its own: it is never read, and work that holds it is charged on its parent, grade `apportioned`."""
+    """Of an instance of a partitioned accelerator (MIG): the UUID of the device whose counter it shares. Such a device
+    has no energy of its own: it is never read, and work that holds it is charged on its parent, `apportioned`."""
     compute_share: float = 1.0
     """Of an instance: its part of the parent's compute, 0..1."""
 
@@ -121,6 +121,20 @@ class Vitals:
     memory_used_bytes: int | None = None
     memory_total_bytes: int | None = None
     temperature_c: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How far a device's figures can be trusted, as its sensor found by watching it."""
+
+    update_period_ns: int | None = None
+    """Time between two updates of the energy counter; None: unknown, unsteady, or it moves all the time."""
+    counter_to_power: float | None = None
+    """Movement of the counter over integrated power of the same window; 1.0 agrees. None: not known (yet)."""
+    disputed: bool = False
+    """The counter disagrees with the device's own power readings by more than both may be wrong."""
+    notes: tuple[str, ...] = ()
+    """What a person should know about the device, a sentence each; empty when all is well."""
 
 
 @dataclass(frozen=True, slots=True)

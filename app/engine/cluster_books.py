@@ -10,41 +10,29 @@ Knows nothing of Ray: the accountant actor is the thin shell around it. Thread-s
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 from app.carbon.footprint import CarbonSettings, carbon_of
 from app.clock import Clock
 from app.domain.account import WORK_ACCOUNTS, AccountName
+from app.engine.delivery import Delivery, MeterCondition
 from app.engine.evidence import Evidence
-from app.engine.views import Audit, DeviceAudit, DeviceStatus, NodeStatus, Report, ReportKey, ReportRow, Status
-from app.errors import BooksDamaged
-from app.ledger.audit import (
-    MAX_FAULTS,
-    ChainTally,
-    DeviceTally,
-    account_text,
-    compare_balances,
-    compare_journal,
-    tally_chain,
-)
+from app.engine.exported import device_statuses, energy_by_device, exported_balance, exported_device
+from app.engine.heard import Heard
+from app.engine.job_details import job_details
+from app.engine.proof import prove
+from app.engine.views import Audit, JobDetail, Report, ReportKey, ReportRow, Status
+from app.errors import BooksDamaged, JoulekeeperError, Unavailable
 from app.ledger.journal import Batch
-from app.ledger.ring import node_tag
-from app.ledger.store import BUCKET_S, Balance, Store
-from app.telemetry.snapshot import Balance as ExportedBalance
-from app.telemetry.snapshot import DeviceFigures, LedgerSnapshot, MeterHealth
+from app.ledger.store import BUCKET_S, Balance, Overlap, Store, StoredDevice
+from app.telemetry.snapshot import LedgerSnapshot, MeterHealth
 from app.units import NS_PER_S
 
-_METER_SILENT_S = 15.0
-
-
-@dataclass(slots=True)
-class _Heard:
-    """The last thing a meter said."""
-
-    body: dict[str, Any]
-    at_s: float
-    batches: int
+_LONG_NS, _KEPT_TIMES = NS_PER_S // 20, 20
+"""Totals that took longer to read than this are shown again for so many times as long: who watches a large cluster must
+not take the time that its deliveries need."""
+_STEPS_AT_ONCE = 20
+_NOBODY = MeterCondition("", "", "")
 
 
 class ClusterBooks:
@@ -52,27 +40,74 @@ class ClusterBooks:
 
     def __init__(self, store: Store, carbon: CarbonSettings, clock: Clock) -> None:
         self._store, self.carbon, self._clock = store, carbon, clock
-        self._heard: dict[str, _Heard] = {}
+        self._heard = Heard()
+        self._known_until_ns = 0
+        self._kept: tuple[str, ...] = ()
+        self._last_known: tuple[list[Balance], list[StoredDevice], list[Overlap]] = ([], [], [])
         self._lock = threading.Lock()
         self._booking = threading.Lock()
 
     # Booking
 
+    def book(self, deliveries: Sequence[Delivery]) -> list[JoulekeeperError | None]:
+        """Book what several meters delivered in one transaction; what went wrong with each delivery, None: all is in.
+
+        Where one of them cannot be taken each gets a transaction of its own: nobody pays for another's fault.
+        """
+        with self._booking:
+            error = self._booked(deliveries)
+            damaged = isinstance(error, BooksDamaged) and len(deliveries) > 1
+            errors = [self._booked([one]) for one in deliveries] if damaged else [error] * len(deliveries)
+        now_s = self._now_s()
+        with self._lock:
+            for delivery, fault in zip(deliveries, errors, strict=True):
+                self._note(delivery, fault, now_s)
+        return errors
+
     def deliver(self, batches: Sequence[Batch]) -> tuple[int, int]:
         """Book batches of one meter in order; returns the position of the last. Raises Unavailable, BooksDamaged."""
-        for batch in batches:
-            with self._booking:
-                self._store.book(batch)
-            with self._lock:
-                heard = self._heard.get(batch.meter)
-                count = heard.batches + 1 if heard else 1
-                self._heard[batch.meter] = _Heard(batch.body, self._now_s(), count)
+        with self._booking:
+            error = self._booked([Delivery(_NOBODY, tuple(batches))])
+        if error is not None:
+            raise error
+        with self._lock:
+            self._heard.booked(batches, self._now_s())
         return batches[-1].position
+
+    def _booked(self, deliveries: Sequence[Delivery]) -> JoulekeeperError | None:
+        batches = [batch for delivery in deliveries for batch in delivery.batches]
+        try:
+            if batches:
+                self._store.book(batches)
+        except (Unavailable, BooksDamaged) as error:
+            return error
+        return None
+
+    def _note(self, delivery: Delivery, fault: JoulekeeperError | None, now_s: float) -> None:
+        said = delivery.condition
+        if fault is None:
+            # What was just taken does not wait any more.
+            said = replace(said, waiting=max(0, said.waiting - len(delivery.batches)))
+            if delivery.batches:
+                self._heard.booked(delivery.batches, now_s)
+        elif isinstance(fault, Unavailable):
+            self._heard.refused(str(fault), now_s)
+        self._heard.condition(said, now_s)
+
+    def compact(self) -> bool:
+        """Give old balances and batches less room, in a few short transactions; True if there is more to do.
+
+        Batches that do not hold what the books say are kept, and warned of. Raises Unavailable.
+        """
+        done = self._store.compact(self._now_s(), _STEPS_AT_ONCE)
+        with self._lock:
+            self._kept = done.kept if done.kept or not done.more else self._kept
+        return done.more
 
     # Reporting
 
     def report(self, by: ReportKey, since_s: float | None = None, until_s: float | None = None) -> Report:
-        """Energy and carbon of a period, grouped by `by`; buckets of a minute."""
+        """Energy and carbon of a period, grouped by `by`; of the minutes, hours and days that it touches."""
         until_s = self._now_s() if until_s is None else until_s
         balances = self._store.balances(since_s, until_s)
         groups: dict[tuple[tuple[str, str], ...], list[Balance]] = defaultdict(list)
@@ -95,7 +130,15 @@ class ClusterBooks:
             carbon_ugco2e=sum(row.carbon_ugco2e for row in rows),
             rows=tuple(rows),
             energy_utilisation=work_uj / total_uj if total_uj else 0.0,
+            jobs=self._job_details(balances) if by == "job" else (),
+            resolution_s=max((balance.width_s for balance in balances), default=BUCKET_S),
         )
+
+    def _job_details(self, balances: Iterable[Balance]) -> tuple[JobDetail, ...]:
+        """Of the jobs that were charged something, by worker and epoch."""
+        names = {balance.account.job for balance in balances if balance.account.name is AccountName.JOB}
+        details = job_details(part for name in sorted(names - {""}) for part in self._store.job_parts(name))
+        return tuple(sorted(details, key=lambda detail: -detail.energy_uj))
 
     def _row(self, group: dict[str, str], members: list[Balance], total_uj: int) -> ReportRow:
         energy_uj = sum(balance.energy_uj for balance in members)
@@ -114,132 +157,89 @@ class ClusterBooks:
     def _carbon(self, balances: Iterable[Balance]) -> int:
         """Each bucket at the intensity that held in it."""
         series = self.carbon.series()
-        by_bucket: dict[int, int] = defaultdict(int)
+        by_bucket: dict[tuple[int, int], int] = defaultdict(int)
         for balance in balances:
-            by_bucket[balance.bucket_s] += balance.energy_uj
+            by_bucket[balance.bucket_s, balance.width_s] += balance.energy_uj
         return sum(
-            carbon_of(energy_uj, series.intensity_at((bucket_s + BUCKET_S // 2) * NS_PER_S), self.carbon.pue)
-            for bucket_s, energy_uj in by_bucket.items()
+            carbon_of(energy_uj, series.intensity_at((bucket_s + width_s // 2) * NS_PER_S), self.carbon.pue)
+            for (bucket_s, width_s), energy_uj in by_bucket.items()
         )
 
     # Auditing
 
     def audit(self, testimonies: Sequence[Evidence] = ()) -> Audit:
         """Recompute the books from raw readings; `testimonies` are those of the meters that are alive."""
-        by_meter = {evidence.meter: evidence for evidence in testimonies}
-        with self._booking:  # batches are only ever added: those up to here are what the balances were made from
-            ends, balances = self._store.ends(), self._balances_by_text()
-        chains = [self._tally(meter, ends.get(meter, (0, -1))) for meter in sorted({*ends, *by_meter})]
-        faults = [fault for chain in chains for fault in chain.faults]
-        pending: dict[str, int] = {}
-        for chain in chains:
-            evidence = by_meter.get(chain.meter)
-            if evidence:
-                faults += evidence.journal.faults + compare_journal(chain, evidence.journal, evidence.acknowledged)
-                pending |= evidence.pending_uj
-        faults += compare_balances(chains, balances)
-        devices = self._device_audits(chains, pending)
-        energy_uj = sum(device.movement_uj for device in devices)
-        gap_uj = sum(device.gap_uj for device in devices)
-        return Audit(
-            ok=not faults and all(device.difference_uj == 0 for device in devices),
-            devices=tuple(devices),
-            faults=tuple(faults[:MAX_FAULTS]),
-            energy_uj=energy_uj,
-            gap_share=gap_uj / energy_uj if energy_uj else 0.0,
-        )
-
-    def _tally(self, meter: str, end: tuple[int, int]) -> ChainTally:
-        try:
-            return tally_chain(meter, self._store.batches(meter, end))
-        except BooksDamaged as error:
-            return ChainTally(meter, faults=[str(error)])
-
-    def _balances_by_text(self) -> dict[tuple[str, str], int]:
-        return {
-            (balance.device, account_text(balance.account.labels())): balance.energy_uj
-            for balance in self._store.totals()
-        }
-
-    def _device_audits(self, chains: Sequence[ChainTally], pending: dict[str, int]) -> list[DeviceAudit]:
-        tallies: dict[str, DeviceTally] = defaultdict(DeviceTally)
-        for chain in chains:
-            for key, part in chain.devices.items():
-                tallies[key].add(part)
-        return [
-            DeviceAudit(
-                device_key=device.key,
-                node=device.node,
-                name=device.name,
-                grade=device.grade,
-                movement_uj=tally.movement_uj,
-                posted_uj=tally.posted_uj,
-                difference_uj=tally.posted_uj - tally.movement_uj,
-                gap_uj=tally.gap_uj,
-                pending_uj=pending.get(device.key, 0),
-                batches=tally.batches,
-            )
-            for device in self._store.devices()
-            if (tally := tallies.get(device.key)) is not None
-        ]
+        with self._store.moment() as books:
+            return prove(books, testimonies)
 
     # Showing
 
     def status(self) -> Status:
-        """What is going on now."""
-        totals = self._store.totals()
+        """What is going on now. While the store does not answer: what it said last, and a warning."""
+        return self._status(*self._known())
+
+    def _known(self) -> tuple[list[Balance], list[StoredDevice], list[Overlap]]:
+        begun_ns = self._clock.monotonic_ns()
+        if begun_ns < self._known_until_ns:
+            return self._last_known
+        try:
+            self._last_known = self._store.totals(), self._store.devices(), self._store.overlaps()
+            took_ns = self._clock.monotonic_ns() - begun_ns
+            self._known_until_ns = begun_ns + _KEPT_TIMES * took_ns if took_ns > _LONG_NS else 0
+        except Unavailable as error:
+            with self._lock:
+                self._heard.refused(str(error), self._now_s())
+        return self._last_known
+
+    def _status(
+        self, totals: Sequence[Balance], devices: Sequence[StoredDevice], overlaps: Sequence[Overlap]
+    ) -> Status:
         by_account: dict[str, int] = {name.value: 0 for name in AccountName}
         for balance in totals:
             by_account[balance.account.name.value] += balance.energy_uj
+        now_s = self._now_s()
         with self._lock:
-            heard = dict(self._heard)
+            shown, warnings = self._heard.shown(), (*self._heard.warnings(now_s), *self._kept)
         return Status(
-            nodes=tuple(self._node_status(last) for last in heard.values()),
-            devices=tuple(_device_statuses(heard.values(), _by_device(totals), self._store)),
+            nodes=tuple(meter.status(now_s) for meter in shown),
+            devices=tuple(device_statuses([meter.body for meter in shown], energy_by_device(totals), devices)),
             by_account_uj=by_account,
-            warnings=tuple(_warnings(heard.values())),
-        )
-
-    def _node_status(self, last: _Heard) -> NodeStatus:
-        age_s = max(0.0, self._now_s() - last.at_s)
-        present = not last.body["resume"]["clean"] and age_s < _METER_SILENT_S
-        return NodeStatus(
-            node=last.body["node"], metered=present, last_heard_s=age_s, residents=tuple(last.body["residents"])
+            warnings=(*warnings, *map(_doubled, overlaps)),
         )
 
     def snapshot(self) -> LedgerSnapshot:
         """The books for telemetry."""
-        totals = self._store.totals()
-        status = self.status()
+        totals, devices, overlaps = self._known()
+        status = self._status(totals, devices, overlaps)
         with self._lock:
-            counts = {last.body["node"]: last.batches for last in self._heard.values()}
+            counts = {meter.body["node"]: meter.batches for meter in self._heard.shown()}
+            waiting = self._heard.waiting()
         intensity = self.carbon.series().intensity_at(self._clock.wall_ns())
         return LedgerSnapshot(
             balances=tuple(
-                ExportedBalance(
-                    labels={name: str(value) for name, value in balance.account.labels().items() if name != "name"}
-                    | {"account": balance.account.name.value, "node": balance.node},
-                    energy_uj=balance.energy_uj,
-                    carbon_ugco2e=carbon_of(balance.energy_uj, intensity, self.carbon.pue),
-                    grade=balance.grade.value,
-                    uncertainty_uj=balance.uncertainty_uj,
+                exported_balance(
+                    balance.account,
+                    balance.node,
+                    balance.grade.value,
+                    balance.energy_uj,
+                    balance.uncertainty_uj,
+                    carbon_of(balance.energy_uj, intensity, self.carbon.pue),
                 )
                 for balance in totals
             ),
-            devices=tuple(_figures(device) for device in status.devices),
+            devices=tuple(exported_device(device) for device in status.devices),
             meters=tuple(
-                MeterHealth(node.node, node.metered, node.last_heard_s, counts.get(node.node)) for node in status.nodes
+                MeterHealth(node.node, node.metered, node.last_heard_s, counts.get(node.node), waiting.get(node.node))
+                for node in status.nodes
             ),
+            warnings=len(status.warnings),
         )
 
-    def meter_of_tag(self, tag: str) -> str | None:
-        """The meter whose receipts begin with `tag`; None if it was never heard of."""
+    def ray_node_of_tag(self, tag: str) -> str | None:
+        """Where the meter whose receipts begin with `tag` can be called back; None if it was never heard of."""
         with self._lock:
-            heard = dict(self._heard)
-        for meter, last in heard.items():
-            if node_tag(last.body["machine"], last.body["boot"]) == tag:
-                return meter
-        return None
+            meter = self._heard.by_tag(tag)
+        return meter.said.ray_node if meter and meter.said else None
 
     def _now_s(self) -> float:
         return self._clock.wall_ns() / NS_PER_S
@@ -264,51 +264,7 @@ def _group(by: ReportKey, balance: Balance) -> dict[str, str]:
             return {"node": balance.node, "device": balance.device.rpartition("/")[2]}
 
 
-def _by_device(totals: Iterable[Balance]) -> dict[str, int]:
-    energy: dict[str, int] = defaultdict(int)
-    for balance in totals:
-        energy[balance.device] += balance.energy_uj
-    return energy
-
-
-def _device_statuses(heard: Iterable[_Heard], energy: dict[str, int], store: Store) -> Iterable[DeviceStatus]:
-    known = {device.key: device for device in store.devices()}
-    for last in heard:
-        body = last.body
-        for uuid, vitals in body["vitals"].items():
-            key = f"{body['machine']}/{body['boot']}/{uuid}"
-            if key in known:
-                device = known[key]
-                yield DeviceStatus(
-                    node=device.node,
-                    device_key=key,
-                    kind=device.kind,
-                    name=device.name,
-                    grade=device.grade,
-                    energy_uj=energy.get(key, 0),
-                    **vitals,
-                )
-
-
-def _warnings(heard: Iterable[_Heard]) -> Iterable[str]:
-    for last in heard:
-        body = last.body
-        yield from (f"{body['node']}: {uuid} cannot be read: {reason}" for uuid, reason in body["failures"].items())
-        if body["lost_slices"]:
-            yield f"{body['node']}: {body['lost_slices']} slices were overwritten before the meter read them"
-
-
-def _figures(device: DeviceStatus) -> DeviceFigures:
-    return DeviceFigures(
-        uuid=device.device_key.rpartition("/")[2],
-        kind=device.kind,
-        name=device.name,
-        node=device.node,
-        grade=device.grade,
-        energy_uj=device.energy_uj,
-        power_mw=device.power_mw,
-        utilization=device.utilization,
-        memory_used_bytes=device.memory_used_bytes,
-        memory_total_bytes=device.memory_total_bytes,
-        temperature_c=device.temperature_c,
-    )
+def _doubled(overlap: Overlap) -> str:
+    one, other = overlap.meters
+    seconds = (overlap.until_ns - overlap.from_ns) / NS_PER_S
+    return f"{overlap.device}: meters {one} and {other} both booked {seconds:.0f} s of it; that energy counts twice"

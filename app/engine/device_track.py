@@ -6,14 +6,20 @@ Knows nothing of slices or accounts.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
-from app.domain.reading import CounterReading, Delta, DeltaKind, Device, Reading
+from app.domain.reading import Condition, CounterReading, Delta, DeltaKind, Device, Grade, Reading
+from app.engine.profiler import LOOK_AHEAD, Profiler
 from app.ledger.delta import delta_between
+from app.ledger.pace import PaceTracker, WorkingPower
 from app.sensors.process_table import ProcessSnapshot
 from app.units import NS_PER_MS, power_of_energy
 
 _FLOOR_SAMPLES = 20
 _MIN_CEILING_NS = 80 * NS_PER_MS  # shorter intervals mistake one tick of the counter for a peak
+# The slowest update of an energy counter that was published of NVIDIA's data-centre accelerators: 100 ms (Yang et al.,
+# "Part-time Power Measurements", SC 2024, arXiv:2312.02741, read 2026-11-22).
+_UNKNOWN_TICK_NS = 100 * NS_PER_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,10 @@ class Interval:
     """Raw readings after the one it begins with; the last is the one it ends with."""
     before: ProcessSnapshot
     after: ProcessSnapshot
+    grade: Grade
+    """Of the device while it was read."""
+    end_mw: float
+    """Mean power between its last two readings."""
 
 
 class FloorTracker:
@@ -59,7 +69,7 @@ def _joined(intervals: Sequence[Interval]) -> Interval:
     energy_uj = sum(interval.delta.energy_uj for interval in intervals)
     delta = replace(first.delta, end_ns=last.delta.end_ns, energy_uj=energy_uj)
     readings = tuple(reading for interval in intervals for reading in interval.readings)
-    return Interval(delta, readings, first.before, last.after)
+    return replace(last, delta=delta, readings=readings, before=first.before)
 
 
 class DeviceTrack:
@@ -68,8 +78,11 @@ class DeviceTrack:
     def __init__(self, device: Device) -> None:
         self.device = device
         self.floor = FloorTracker(device.kind.is_host)
+        self.pace, self.working = PaceTracker(), WorkingPower()
         self.ceiling_mw = 0.0
         self.power_mw = 0.0
+        self.condition = Condition()
+        self.profiler = Profiler()
         self.pending: deque[Interval] = deque()
         self.committed: Reading | None = None
         """The last reading that a batch holds, or the baseline."""
@@ -83,6 +96,18 @@ class DeviceTrack:
         self._resume_kind = DeltaKind.NORMAL
         self.absence: DeltaKind | None = None
         """What kind of absence the batch being built closes; None for none."""
+
+    @property
+    def grade(self) -> Grade:
+        """As what readings of now are booked."""
+        return Grade.DISPUTED if self.condition.disputed and self.device.grade is Grade.COUNTER else self.device.grade
+
+    @property
+    def blur_ns(self) -> int:
+        """How far a reading may be from the instant at which the counter had its value."""
+        if self.device.grade is not Grade.COUNTER or self.condition.update_period_ns is not None:
+            return 0
+        return _UNKNOWN_TICK_NS
 
     def resume(self, last: Reading, snapshot: ProcessSnapshot, kind: DeltaKind) -> None:
         """Continue after an earlier meter whose last committed reading was `last`."""
@@ -102,24 +127,31 @@ class DeviceTrack:
         if delta is None:
             self.last, self._snapshot, self._resume_kind = before, earlier, kind
             return None
-        interval = Interval(delta, (reading,), earlier, snapshot)
+        power_mw = power_of_energy(delta.energy_uj, delta.duration_ns)
+        interval = Interval(delta, (reading,), earlier, snapshot, self.grade, power_mw)
         self.pending.append(interval)
         if kind is DeltaKind.NORMAL:
-            self.power_mw = power_of_energy(delta.energy_uj, delta.duration_ns)
+            self.power_mw = power_mw
             if delta.duration_ns >= _MIN_CEILING_NS:
                 self.ceiling_mw = max(self.ceiling_mw, self.power_mw)
         return interval
 
     def take(self, limit_ns: int, join: bool) -> Interval | None:
-        """The oldest interval that ended by `limit_ns`; `join` adds all that follow it, absences apart."""
+        """The oldest interval that ended by `limit_ns`; `join` adds all of its grade that follow it, absences apart."""
         if not self.pending or self.pending[0].delta.end_ns > limit_ns:
             return None
         taken = [self.pending.popleft()]
         while join and self.pending and self.pending[0].delta.end_ns <= limit_ns:
             if DeltaKind.NORMAL is not taken[0].delta.kind or DeltaKind.NORMAL is not self.pending[0].delta.kind:
                 break
+            if taken[0].grade is not self.pending[0].grade:
+                break
             taken.append(self.pending.popleft())
         return taken[0] if len(taken) == 1 else _joined(taken)
+
+    def upcoming(self) -> list[Delta]:
+        """Deltas that follow the interval taken last and wait."""
+        return [interval.delta for interval in islice(self.pending, LOOK_AHEAD)]
 
     def attributed(self, interval: Interval) -> None:
         """Note that `interval` is in the batch being built."""

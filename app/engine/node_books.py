@@ -11,7 +11,11 @@ and tests drive it by hand.
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from app.clock import Clock
 from app.domain.account import Account
@@ -28,13 +32,18 @@ from app.domain.reading import (
 )
 from app.engine.device_track import DeviceTrack, Interval, reading_value
 from app.engine.host_load import HostLoad, HostUse
-from app.engine.ring_watch import RingWatch
+from app.engine.part_tally import PartTally, keeps_time
+from app.engine.posting_sums import PostingSums
+from app.engine.ring_watch import RingWatch, WatchedRing
 from app.errors import SensorUnusable
-from app.ledger.attribution import Attribution, Others, attribute
-from app.ledger.journal import Batch, Body, Journal
+from app.ledger.attribution import Attribution, Claim, Others, attribute
+from app.ledger.division import divide
+from app.ledger.journal import GENESIS, Batch, Body, Journal
 from app.sensors.base import Sensor
 from app.sensors.process_table import ProcessSnapshot, ProcessTable
 from app.units import NS_PER_S
+
+Positions = npt.NDArray[np.int64]
 
 _LOOK_EVERY_NS = NS_PER_S
 # Vitals and process lists cost more calls than an energy reading; CPU clocks matter less while nobody of ours works.
@@ -56,10 +65,14 @@ class NodeBooks:
         self.place, self.journal, self.rings = place, journal, rings
         self._clock, self._table, self._settle_lag_ns = clock, table, settle_lag_ns
         self._sensor_of = {device.uuid: sensor for sensor in sensors for device in sensor.devices}
-        self.tracks = {device.uuid: DeviceTrack(device) for sensor in sensors for device in sensor.devices}
+        found = {device.uuid: device for sensor in sensors for device in sensor.devices}
+        self.tracks = {uuid: DeviceTrack(device) for uuid, device in found.items() if not device.parent}
+        rings.instances = {uuid: device for uuid, device in found.items() if device.parent}
+        self._devices = {uuid: track.device for uuid, track in self.tracks.items()}
         self._host_load = HostLoad()
         self._has_host = any(track.device.kind.is_host for track in self.tracks.values())
-        self._postings: dict[tuple[str, Account], list[int]] = {}
+        self._postings = PostingSums()
+        self._parts = PartTally()
         self._vitals: dict[str, Vitals] = {}
         self._looks: deque[tuple[int, dict[str, Sequence[ProcessUse]]]] = deque()
         self._absent: dict[str, Any] = {}
@@ -74,7 +87,7 @@ class NodeBooks:
 
     def tick(self) -> None:
         """Read every device once, follow the rings, and attribute what has waited long enough."""
-        snapshot = self._snapshot()
+        snapshot, fresh = self._snapshot(), []
         for uuid, track in self.tracks.items():
             try:
                 reading = self._sensor_of[uuid].read(uuid)
@@ -82,13 +95,29 @@ class NodeBooks:
                 self.failures[uuid] = str(error)
                 continue
             self.failures.pop(uuid, None)
-            track.add(reading, snapshot)
+            if interval := track.add(reading, snapshot):
+                fresh.append((track, interval))
         self.samples += 1
         now_ns = self._clock.monotonic_ns()
         if now_ns - self._looked_ns >= _LOOK_EVERY_NS:
             self._look(now_ns)
         self.rings.poll(now_ns)
+        self._follow_pace(fresh)
         self._attribute_until(now_ns - self._settle_lag_ns, quiet_too=False)
+
+    def _follow_pace(self, fresh: Sequence[tuple[DeviceTrack, Interval]]) -> None:
+        """What work costs now, while there is somebody who asks."""
+        if not self.rings.living:
+            return
+        for track, interval in fresh:
+            delta, busy_ns = interval.delta, interval.after.busy_ns - interval.before.busy_ns
+            if delta.kind is not DeltaKind.NORMAL:
+                continue
+            covered_ns = self.rings.covered_ns(delta)
+            if track.device.kind.is_host:
+                track.pace.add(delta.energy_uj, delta.duration_ns, busy_ns, covered_ns, track.floor.floor_mw)
+            else:
+                track.working.add(delta.energy_uj, delta.start_ns, delta.end_ns, covered_ns)
 
     def _look(self, now_ns: int) -> None:
         """Figures that are shown, and who is on the accelerators."""
@@ -96,7 +125,10 @@ class NodeBooks:
         processes = {}
         for uuid, sensor in self._sensor_of.items():
             self._vitals[uuid] = sensor.vitals(uuid)
-            if not self.tracks[uuid].device.kind.is_host:
+            track = self.tracks.get(uuid)
+            if track:
+                track.condition = sensor.condition(uuid)
+            if track and not track.device.kind.is_host:
                 processes[uuid] = sensor.processes(uuid)
         self._looks.append((now_ns, processes))
         while len(self._looks) > 1 and self._looks[1][0] <= now_ns - self._settle_lag_ns:
@@ -117,8 +149,10 @@ class NodeBooks:
 
     # -- attributing -----------------------------------------------------------------------------------------------
 
-    def _attribute_until(self, limit_ns: int, quiet_too: bool) -> None:
-        """Attribute what ended by `limit_ns`; of devices without slices only if `quiet_too`.
+    def _attribute_until(self, until_ns: int, quiet_too: bool, final: bool = False) -> None:
+        """Attribute what ended by `until_ns`; of devices without slices only if `quiet_too`.
+
+        Where a living process has numbered a slice and not written it yet, less, until it has (or `final`).
 
         Where no process was seen either that is done in one piece: the parts do not depend on how the time is cut.
         """
@@ -127,6 +161,8 @@ class NodeBooks:
             quiet = not self.rings.are_busy(track.device)
             if quiet and not quiet_too:
                 continue
+            held_ns = None if final else self.rings.held_ns(track.device)
+            limit_ns = until_ns if held_ns is None else min(until_ns, held_ns - self._settle_lag_ns)
             seen = any(look.get(track.device.uuid) for _, look in self._looks)
             while interval := track.take(limit_ns, join=quiet and not seen):
                 self._attribute(track, interval, host)
@@ -134,21 +170,55 @@ class NodeBooks:
     def _attribute(self, track: DeviceTrack, interval: Interval, host: dict[tuple[int, int], HostUse]) -> None:
         delta = interval.delta
         use = self._use(track, interval, host)
-        claimants = [
-            (ring, *found)
-            for ring in self.rings.rings.values()
-            if (found := ring.claim(delta, use.by_pid.get(ring.header.resident.process.pid))) is not None
-        ]
-        claims = [claim for _, claim, _ in claimants]
-        result = attribute(delta, claims, use.others, track.floor.floor_mw, track.ceiling_mw)
-        for (ring, _, positions), parts in zip(claimants, result.by_slice, strict=True):
+        claimants = self._claimants(delta, use)
+        result = self._divide(track, interval, claimants, use)
+        credits = []
+        for index, ((ring, claim, positions), parts) in enumerate(zip(claimants, result.by_slice, strict=True)):
+            by_owner = dict(ring.charges(positions, parts))
+            credits.append((ring, claim, by_owner))
+            ring.charge(by_owner, result.by_resident.get(index, 0))
             if len(positions):
-                ring.credit(positions, parts, delta)
-                for owner, energy_uj in ring.charges(positions, parts):
-                    result.charge(ring.reader.account(owner), energy_uj)
-        self._post(track, interval, result)
+                if not track.device.kind.is_host:
+                    ring.learn_power(positions, parts, delta, result.covered_ns)
+                ring.credit(positions, parts, Grade.APPORTIONED if claim.apportioned else interval.grade)
+                self._parts.add(ring, positions, parts, delta, keeps_time(track.device, ring, self._devices))
+        self._postings.add(delta, interval.grade, result, credits)
         self._learn(track, interval, result, use)
         track.attributed(interval)
+
+    def _claimants(self, delta: Delta, use: HostUse | None = None) -> list[tuple[WatchedRing, Claim, Positions]]:
+        """Who may claim of `delta`, with the positions of their slices in their rings."""
+        used = use.by_pid if use else {}
+        return [
+            (ring, *found)
+            for ring in self.rings.rings.values()
+            if (found := ring.claim(delta, used.get(ring.header.resident.process.pid))) is not None
+        ]
+
+    def _divide(
+        self,
+        track: DeviceTrack,
+        interval: Interval,
+        claimants: Sequence[tuple[WatchedRing, Claim, Positions]],
+        use: HostUse,
+    ) -> Attribution:
+        """Cell by cell for an accelerator that was watched at work, else the interval as a whole."""
+        delta, floor_mw = interval.delta, track.floor.floor_mw
+        claims = [claim for _, claim, _ in claimants]
+        if not track.device.kind.is_host and delta.kind is DeltaKind.NORMAL:
+            if not any(len(positions) for *_, positions in claimants):
+                track.profiler.quiet(delta.end_ns, interval.end_mw)
+                return attribute(delta, claims, use.others, floor_mw, track.ceiling_mw)
+            named = [(ring.reader.ring_id, claim) for ring, claim, _ in claimants]
+            profile = track.profiler.profile(delta, named, track.upcoming(), self._named, floor_mw, track.ceiling_mw)
+            if profile:
+                profile = replace(profile, blur_ns=track.blur_ns)
+                return divide(delta, profile, track.profiler.with_draws(named), use.others)
+        return attribute(delta, claims, use.others, floor_mw, track.ceiling_mw)
+
+    def _named(self, delta: Delta) -> list[tuple[str, Claim]]:
+        """Claims on any time, by ring."""
+        return [(ring.reader.ring_id, claim) for ring, claim, _ in self._claimants(delta)]
 
     def _use(self, track: DeviceTrack, interval: Interval, host: dict[tuple[int, int], HostUse]) -> HostUse:
         """CPU time for a host device, process utilisation for an accelerator."""
@@ -157,9 +227,23 @@ class NodeBooks:
         moment = (id(interval.before), id(interval.after))
         if moment not in host:
             working = frozenset(ring.header.resident.process.pid for ring in self.rings.rings.values())
-            watched = interval.delta.kind is DeltaKind.NORMAL
-            host[moment] = self._host_load.between(interval.before, interval.after, working, watched)
+            delta = interval.delta
+            watched = delta.kind is not DeltaKind.UNWATCHED
+            vanished = self._vanished(interval)
+            host[moment] = self._host_load.between(
+                interval.before, interval.after, working, watched, delta.duration_ns, vanished
+            )
         return host[moment]
+
+    def _vanished(self, interval: Interval) -> dict[int, int]:
+        """Processes of ours whose last CPU time nobody read, with the time in which they may have used it."""
+        delta, found = interval.delta, {}
+        for ring in self.rings.rings.values():
+            pid = ring.header.resident.process.pid
+            if ring.ended_ns is not None and pid not in interval.after.cpu_ns:
+                dead = delta.kind is DeltaKind.DEAD
+                found[pid] = ring.open_ns(delta) if dead else round(ring.residency(delta) * delta.duration_ns)
+        return {pid: time_ns for pid, time_ns in found.items() if time_ns > 0}
 
     def _accelerator_use(self, delta: Delta) -> HostUse:
         """Utilisation by process, of the first look after the interval (each look tells of the second before it).
@@ -175,14 +259,6 @@ class NodeBooks:
             foreign = 1.0
         return HostUse({pid: share for pid, share in known.items() if pid in ours}, Others(foreign=foreign))
 
-    def _post(self, track: DeviceTrack, interval: Interval, result: Attribution) -> None:
-        partly = len(result.by_account) > 1 and 0 < result.covered_ns < interval.delta.duration_ns
-        for account, energy_uj in result.by_account.items():
-            entry = self._postings.setdefault((track.device.key, account), [0, 0])
-            entry[0] += energy_uj
-            if partly:
-                entry[1] += min(energy_uj, interval.delta.energy_uj - energy_uj)
-
     def _learn(self, track: DeviceTrack, interval: Interval, result: Attribution, use: HostUse) -> None:
         delta = interval.delta
         if delta.kind is not DeltaKind.NORMAL:
@@ -197,15 +273,18 @@ class NodeBooks:
         Raises OSError when the journal cannot be written; nothing is lost then, the next commit takes it all.
         """
         now_ns = self._clock.monotonic_ns()
-        self._attribute_until(now_ns if final else now_ns - self._settle_lag_ns, quiet_too=True)
+        self._attribute_until(now_ns if final else now_ns - self._settle_lag_ns, quiet_too=True, final=final)
         fresh = [track for track in self.tracks.values() if track.raw]
         if not fresh and not final:
             return None
+        through_ns = self._settled_ns()
+        self.rings.prepare(through_ns, self.journal.last.digest if self.journal.last else GENESIS)
         batch = self.journal.append(self._body([_device_record(track) for track in fresh], final))
-        self.rings.commit(self._settled_ns())  # after the journal: no receipt tells more than the books
+        self.rings.commit(through_ns)  # after the journal: no receipt tells more than the books
         for track in fresh:
             track.mark_committed()
         self._postings.clear()
+        self._parts.clear()
         return batch
 
     def _settled_ns(self) -> int:
@@ -227,16 +306,10 @@ class NodeBooks:
             "wall_ns": wall_ns,
             "wall_minus_monotonic_ns": wall_ns - now_ns,
             "devices": devices,
-            "postings": [
-                {
-                    "device": key,
-                    "account": account.labels(),
-                    "energy_uj": energy_uj,
-                    "uncertainty_uj": uncertainty_uj,
-                }
-                for (key, account), (energy_uj, uncertainty_uj) in self._postings.items()
-            ],
+            "postings": self._postings.records(),
+            "parts": self._parts.records(),
             "vitals": self._shown_vitals(),
+            "conditions": {uuid: asdict(track.condition) for uuid, track in self.tracks.items()},
             "residents": self.residents(),
             "failures": dict(self.failures),
             "lost_slices": sum(ring.reader.lost for ring in self.rings.rings.values()),
@@ -245,12 +318,13 @@ class NodeBooks:
 
     def residents(self) -> list[str]:
         """Model versions and jobs on the node now, e.g. `minilm@1`."""
-        return sorted({_label(ring.header.resident.account) for ring in self.rings.living})
+        accounts = {ring.header.resident.account for ring in self.rings.living}
+        return sorted({_label(account) for account in accounts if account.job or account.model})
 
     def _shown_vitals(self) -> dict[str, Any]:
         return {
             uuid: {
-                "power_mw": vitals.power_mw if vitals.power_mw is not None else round(self.tracks[uuid].power_mw),
+                "power_mw": self._shown_power(uuid, vitals),
                 "utilization": vitals.utilization,
                 "memory_used_bytes": vitals.memory_used_bytes,
                 "memory_total_bytes": vitals.memory_total_bytes,
@@ -258,6 +332,10 @@ class NodeBooks:
             }
             for uuid, vitals in self._vitals.items()
         }
+
+    def _shown_power(self, uuid: str, vitals: Vitals) -> int | None:
+        track = self.tracks.get(uuid)
+        return round(track.power_mw) if vitals.power_mw is None and track else vitals.power_mw
 
     # -- resuming --------------------------------------------------------------------------------------------------
 
@@ -277,6 +355,7 @@ class NodeBooks:
         last = self.journal.last
         if last is None or last.body["boot"] != self.place.boot:
             return
+        self.rings.recover(last.previous)
         point = last.body["resume"]
         kind = DeltaKind.UNWATCHED if point["clean"] else DeltaKind.DEAD
         for uuid, known in point["devices"].items():

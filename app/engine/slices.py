@@ -1,7 +1,11 @@
-"""Slices as the working process sees them: opened and closed in about a microsecond, priced from the node's board.
+"""Slices as the working process sees them: opened and closed in about two microseconds, priced from the node's board.
 
 One process, no Ray: the ring takes the slice, the board gives what a provisional receipt needs. Nothing here raises
 or waits; what cannot be done is left out.
+
+An estimate is what attribution will most likely find: on the host the CPU time of the process while the slice was
+open, at the pace that the board shows; on its accelerators the slice's duration at the power of its slices lately, which
+follows the present power where slices cover all of the time.
 """
 
 from functools import reduce
@@ -11,13 +15,16 @@ from typing import NamedTuple
 
 from app.clock import Clock
 from app.domain.account import Account
-from app.ledger.board import BoardReader, relevant, uuid_hash
+from app.engine.shares import NO_SHARES, Shares, fair_shares
+from app.ledger.board import BoardReader, Present, relevant, uuid_hash
+from app.ledger.pace import priced_uj
 from app.ledger.ring import RingWriter, grades_text
 from app.units import NS_PER_S, energy_of_power, exact_carbon_ug
 
 BOARD_STALE_NS = 5 * NS_PER_S
 """A board older than this says that no meter watches the node."""
 _BOARD_CACHE_NS = NS_PER_S // 20
+_CLOSE_NS = NS_PER_S // 10  # one reading at 10 Hz: what the process does around its slices in it is charged to them
 
 
 class SliceEnergy(NamedTuple):
@@ -36,10 +43,20 @@ class Shown(NamedTuple):
     """What the board says to this process."""
 
     intensity_g_per_kwh: float
-    power_mw: float
-    """Present power of the accelerators it holds and the floor of the host: what a slice draws as long as the
-    meter has not seen one of this process settled."""
+    accelerators_mw: float
+    """Present power of the accelerators it holds: what a slice draws of them as long as none has been booked."""
+    working_mw: float
+    """Their power while somebody works on them all the time; 0: nobody did lately."""
+    hosts: tuple[Present, ...]
     grade: str
+
+
+class Mark(NamedTuple):
+    """A moment in the life of this process."""
+
+    at_ns: int
+    cpu_ns: int
+    """CPU time used so far."""
 
 
 class BoardCache:
@@ -57,6 +74,11 @@ class BoardCache:
     def intensity_g_per_kwh(self) -> float:
         """As last shown; 0 before any meter showed one."""
         return self._intensity
+
+    @property
+    def exists(self) -> bool:
+        """Whether any meter ever showed one here."""
+        return self._path.exists()
 
     def present(self) -> Shown | None:
         """The present of this process's devices; None when no meter shows them."""
@@ -79,8 +101,11 @@ class BoardCache:
         devices = [present for present in board[1] if relevant(present, self._hashes)]
         if not devices:
             return None
-        power_mw = sum(device.floor_mw if device.is_host else device.power_mw for device in devices)
-        return Shown(self._intensity, power_mw, grades_text(reduce(or_, (device.grades for device in devices))))
+        hosts = tuple(device for device in devices if device.is_host)
+        power_mw = sum(device.power_mw for device in devices if not device.is_host)
+        working_mw = sum(device.working_mw for device in devices if not device.is_host)
+        grades = grades_text(reduce(or_, (device.grades for device in devices)))
+        return Shown(self._intensity, power_mw, working_mw, hosts, grades)
 
     def _fresh_reader(self, now_ns: int) -> BoardReader | None:
         """The board while a meter writes it. A stale one is opened anew each time: its file may have been replaced."""
@@ -98,11 +123,48 @@ class SliceBook:
 
     def __init__(self, ring: RingWriter, board: BoardCache, clock: Clock) -> None:
         self.ring, self.board, self.clock = ring, board, clock
+        self._ended = Mark(-_CLOSE_NS, 0)
+        self._told_uj = 0
 
-    def begin(self, account: Account, weight: float, start_ns: int | None = None) -> "OpenSlice":
-        """Open a slice now, or at an earlier `start_ns`."""
-        begun_ns = self.clock.monotonic_ns() if start_ns is None else start_ns
-        return OpenSlice(self, self.ring.begin(account, weight, begun_ns), begun_ns)
+    def mark(self) -> Mark:
+        """This moment, for a slice that is opened a little later."""
+        return Mark(self.clock.monotonic_ns(), self.clock.cpu_ns())
+
+    def begin(
+        self,
+        account: Account,
+        weight: float,
+        start_ns: int | None = None,
+        part: int = 0,
+        since: Mark | None = None,
+    ) -> "OpenSlice":
+        """Open a slice now, `since` an earlier mark, or, for the birth of the process, at `start_ns`.
+
+        `part` is the epoch of a job, from 1, 0: none.
+        """
+        if start_ns is not None:
+            return OpenSlice(self, self.ring.begin(account, weight, start_ns, part), Mark(start_ns, 0))
+        begun = since or self.mark()
+        sequence = self.ring.begin(account, weight, begun.at_ns, part)
+        ended = self._ended
+        if begun.at_ns - ended.at_ns < _CLOSE_NS:
+            begun = Mark(begun.at_ns, ended.cpu_ns)
+        return OpenSlice(self, sequence, begun)
+
+    def record(self, account: Account, weight: float, start_ns: int, end_ns: int, part: int = 0) -> "OpenSlice":
+        """A slice that is over already; several of one interval share it by their weights."""
+        return OpenSlice(self, self.ring.record(account, weight, start_ns, end_ns, part), Mark(start_ns, 0), end_ns)
+
+    def ended(self) -> Mark:
+        """Note that a slice ends now."""
+        self._ended = self.mark()
+        return self._ended
+
+    def shares(self, told: SliceEnergy) -> Shares:
+        """What a request that was `told` its energy carries of load and warm, of all requests told so far."""
+        charged = self.ring.charged
+        self._told_uj += told.energy_uj
+        return fair_shares(charged, told.energy_uj, max(charged.request_uj, self._told_uj))
 
     def touch(self) -> None:
         """Say that this process is alive; to be called every few seconds."""
@@ -112,15 +174,24 @@ class SliceBook:
         """No more slices from this process."""
         self.ring.close(self.clock.monotonic_ns())
 
+    def discard(self) -> None:
+        """Delete the file; slices of this process still tell what they know."""
+        self.ring.path.unlink(missing_ok=True)
+
+
+_NO_MARK = Mark(0, 0)
+
 
 class OpenSlice:
     """A slice of this process; ends once, then tells its energy."""
 
-    __slots__ = ("_book", "_ended_ns", "_sequence", "_start_ns")
+    __slots__ = ("_begun", "_book", "_ended", "_sequence")
 
-    def __init__(self, book: SliceBook | None, sequence: int = 0, start_ns: int = 0) -> None:
-        self._book, self._sequence, self._start_ns = book, sequence, start_ns
-        self._ended_ns = 0
+    def __init__(
+        self, book: SliceBook | None, sequence: int = 0, begun: Mark = _NO_MARK, ended_ns: int | None = None
+    ) -> None:
+        self._book, self._sequence, self._begun = book, sequence, begun
+        self._ended = None if ended_ns is None else Mark(ended_ns, begun.cpu_ns)
 
     @property
     def receipt_id(self) -> str:
@@ -129,16 +200,29 @@ class OpenSlice:
 
     def end(self) -> None:
         """Close the slice; a second call does nothing."""
-        if self._book is None or self._ended_ns:
+        if self._book is None or self._ended:
             return
-        self._ended_ns = self._book.clock.monotonic_ns()
-        self._book.ring.end(self._sequence, self._ended_ns)
+        self._ended = self._book.ended()
+        self._book.ring.end(self._sequence, self._ended.at_ns)
+
+    @property
+    def duration_ns(self) -> int:
+        """From its beginning to its end, or to now while it is open; 0 when metering is off."""
+        return (self._ended or self._book.mark()).at_ns - self._begun.at_ns if self._book else 0
+
+    def assign(self, part: int) -> None:
+        """Put the slice into another part of its job; certain only while no meter has booked any of it."""
+        if self._book:
+            self._book.ring.assign(self._sequence, part)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the meter has booked all of it; False too when its record is no longer kept."""
+        booked = self._book.ring.energy(self._sequence) if self._book else None
+        return booked is not None and booked[2]
 
     def energy(self) -> SliceEnergy | None:
-        """The settled figure if the meter has booked it, else an estimate; None if no meter tells anything.
-
-        The estimate is the slice's duration times what a slice of this process drew lately.
-        """
+        """The settled figure if the meter has booked it, else an estimate; None if no meter tells anything."""
         book = self._book
         if book is None:
             return None
@@ -149,6 +233,16 @@ class OpenSlice:
             return SliceEnergy(booked[0], carbon_ugco2e, grades_text(booked[1]), False)
         if shown is None:
             return None
-        duration_ns = (self._ended_ns or book.clock.monotonic_ns()) - self._start_ns
-        energy_uj = energy_of_power(book.ring.slice_power_mw or shown.power_mw, duration_ns)
+        energy_uj = self._estimate_uj(book, shown)
         return SliceEnergy(energy_uj, exact_carbon_ug(energy_uj, shown.intensity_g_per_kwh), shown.grade, True)
+
+    def shares(self, told: SliceEnergy) -> Shares:
+        """What the request carries of load and warm of its process, when its energy is as `told`; to be asked once."""
+        return self._book.shares(told) if self._book else NO_SHARES
+
+    def _estimate_uj(self, book: SliceBook, shown: Shown) -> int:
+        until = self._ended or book.mark()
+        duration_ns, cpu_ns = until.at_ns - self._begun.at_ns, until.cpu_ns - self._begun.cpu_ns
+        power_mw = book.ring.slice_part * shown.working_mw or book.ring.slice_power_mw or shown.accelerators_mw
+        hosts_uj = sum(priced_uj(host.pace, host.floor_mw, cpu_ns, duration_ns) for host in shown.hosts)
+        return round(hosts_uj) + energy_of_power(power_mw, duration_ns)

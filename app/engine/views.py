@@ -28,6 +28,33 @@ class ReportRow(View):
     uncertainty_uj: int
 
 
+class JobShare(View):
+    """What a worker of a job used in an epoch, in its slices."""
+
+    worker: int | None
+    """Rank; -1: a process without one. None: all workers."""
+    epoch: int | None
+    """From 1; 0: work outside epochs, such as setting up. None: all epochs."""
+    energy_uj: int
+    time_ns: int
+    """Time of its slices; of several workers or slices at once their sum."""
+
+
+class JobDetail(View):
+    """One attempt of a job by worker and by epoch, since it began. Both add up to `energy_uj`."""
+
+    tenant: str
+    job: str
+    attempt: int
+    kind: str
+    energy_uj: int
+    """Of all its slices; what its postings have beyond that was charged for time between slices."""
+    by_worker: tuple[JobShare, ...]
+    by_epoch: tuple[JobShare, ...]
+    shares: tuple[JobShare, ...]
+    """Every worker in every epoch; empty if those are more than 10,000."""
+
+
 class Report(View):
     """Energy and carbon of a period, grouped. Rows are sorted by energy, largest first, and add up to the total."""
 
@@ -44,6 +71,10 @@ class Report(View):
     rows: tuple[ReportRow, ...]
     energy_utilisation: float
     """Charged to work (request, job, load) over total, 0..1."""
+    resolution_s: int = 60
+    """Length of the longest of the minutes, hours or days that the period touches: each counts as a whole."""
+    jobs: tuple[JobDetail, ...] = ()
+    """Of a report by job: the jobs that have workers or epochs, those with the most energy first."""
 
 
 class DeviceAudit(View):
@@ -63,6 +94,20 @@ class DeviceAudit(View):
     batches: int
 
 
+class GapAudit(View):
+    """Energy that is charged to nobody, and why."""
+
+    node: str
+    device_key: str
+    meter: str
+    energy_uj: int
+    since_s: float
+    """Unix seconds of the last reading before it."""
+    duration_s: float
+    """Until the next reading."""
+    reason: str
+
+
 class Audit(View):
     """The result of `joulekeeper ledger audit`."""
 
@@ -73,6 +118,10 @@ class Audit(View):
     energy_uj: int
     gap_share: float
     """gap over total, 0..1."""
+    notes: tuple[str, ...] = ()
+    """What the audit could not see, such as meters that did not testify; no faults."""
+    gaps: tuple[GapAudit, ...] = ()
+    """Every posting to `gap`, the largest first, at most a thousand."""
 
 
 class Receipt(View):
@@ -90,8 +139,23 @@ class Receipt(View):
     grade: str
     """The weakest grade of its parts, or the parts joined by `+` when they differ."""
     provisional: bool
+    """True until the meter has booked all of it; energy_uj is then what it has booked so far."""
+    load_share_uj: int
+    """Of a request: its fair share of what loading its process used. Not in energy_uj."""
+    warm_share_uj: int
+    """Of a request: its fair share of what keeping its process ready used. Not in energy_uj."""
+    shares_final: bool
+    """True once the process has ended and all of it is booked; until then the shares move."""
     duration_ns: int
     wall_time_s: float
+
+
+class Receipts(View):
+    """Many receipts at once."""
+
+    receipts: tuple[Receipt, ...]
+    missing: dict[str, str]
+    """Ids that cannot be told, with the reason."""
 
 
 class DeviceStatus(View):
@@ -109,6 +173,16 @@ class DeviceStatus(View):
     temperature_c: float | None
     energy_uj: int
     """On the books for this device so far."""
+    state: Literal["ok", "degraded", "failed"] = "ok"
+    """degraded: its counter is disputed; failed: it could not be read last time."""
+    update_period_ns: int | None = None
+    """Time between two updates of its energy counter; None: not known, or none."""
+    counter_to_power: float | None = None
+    """Movement of its counter over integrated power; 1.0 agrees, None: not known."""
+    disputed: bool = False
+    """Its counter disagrees with its power by more than both may be wrong."""
+    notes: tuple[str, ...] = ()
+    """What a person should know about it, a sentence each."""
 
 
 class NodeStatus(View):

@@ -8,8 +8,8 @@ The order (docs/metering.md explains each rule):
 2. what remains is active. A host device divides it by the CPU time of processes, an accelerator by NVML's process
    utilisation where every working process has one, else by slice time;
 3. within a process its slices share by time and, where they overlap, by their weights (rows, tokens, FLOPs);
-4. a dead meter's interval explains only what slices and the floor explain: the rest is `gap`; a cleanly unwatched one
-   is `idle`, kind unwatched.
+4. a dead meter's interval explains only what slices, the floor and, on the host, the kernel's CPU clocks explain: the
+   rest is `gap`; of a cleanly unwatched one it is `idle`, kind unwatched.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,9 @@ from app.units import energy_of_power, split_exactly
 
 Times = npt.NDArray[np.int64]
 _NO_TIMES: Times = np.empty(0, np.int64)
+_FLOOR_MOVES = 0.1
+NOBODY = -1
+"""Stands for no claim, or for no slice, among the keys of doubts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,16 @@ class Claim:
     ends_ns: Times = field(default_factory=lambda: _NO_TIMES)
     """Ends of its slices; a slice still open ends after the delta."""
     weights: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0, np.float64))
+    owners: npt.NDArray[np.int64] | None = None
+    """Number of the account of each slice, as the process numbers them, to keep doubts by; None: all of one account."""
+    draw_mw: float | None = None
+    """What the process was found to draw on an accelerator above its floor; None: not known."""
+    draw_spread_mw: float = 0.0
+    """Standard deviation of that."""
+    compute_share: float = 1.0
+    """Part of the accelerator that it can use at most: less than 1 for instances of a partitioned one (MIG)."""
+    apportioned: bool = False
+    """Holds instances of a partitioned accelerator, whose energy is a part of the whole's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +63,8 @@ class Others:
     """Ray's own processes."""
     foreign: float = 0.0
     """Processes that are not ours."""
+    accounted: bool = False
+    """Host: these and the claims are all CPU time of the interval, by clocks that ran on while nobody watched."""
 
 
 @dataclass(slots=True)
@@ -60,18 +75,32 @@ class Attribution:
     """Energy that belongs to no single slice."""
     by_slice: list[npt.NDArray[np.int64]] = field(default_factory=list)
     """For every claim, the microjoules of each of its slices."""
+    apportioned: dict[Account, int] = field(default_factory=dict)
+    """As `by_account`, of processes that hold instances of a partitioned accelerator."""
+    by_resident: dict[int, int] = field(default_factory=dict)
+    """Of that what each claim's resident account got, by the number of the claim."""
     covered_ns: int = 0
     """Time in which at least one slice was open."""
+    doubt_uj: dict[tuple[int, int], int] | None = None
+    """How far parts may be off, by (claim, owner number), (claim, NOBODY) for its resident account, (NOBODY, NOBODY)
+    for idle. None: not worked out; no part can be off by more than all the others together."""
 
-    def charge(self, account: Account, energy_uj: int) -> None:
+    def charge(self, account: Account, energy_uj: int, apportioned: bool = False) -> None:
         """Add to what `account` gets beside slices."""
         if energy_uj:
-            self.by_account[account] = self.by_account.get(account, 0) + energy_uj
+            book = self.apportioned if apportioned else self.by_account
+            book[account] = book.get(account, 0) + energy_uj
+
+    def charge_resident(self, index: int, claim: Claim, energy_uj: int) -> None:
+        """Add to what the resident account of claim number `index` gets."""
+        self.charge(claim.resident, energy_uj, claim.apportioned)
+        self.by_resident[index] = self.by_resident.get(index, 0) + energy_uj
 
     @property
     def total_uj(self) -> int:
         """Everything given out; equals the delta's energy."""
-        return sum(self.by_account.values()) + sum(int(parts.sum()) for parts in self.by_slice)
+        beside_uj = sum(self.by_account.values()) + sum(self.apportioned.values())
+        return beside_uj + sum(int(parts.sum()) for parts in self.by_slice)
 
 
 def attribute(
@@ -88,12 +117,20 @@ def attribute(
     floor_uj = min(delta.energy_uj, energy_of_power(floor_mw, delta.duration_ns - result.covered_ns))
     active_uj = delta.energy_uj - floor_uj
     explained_uj = active_uj
-    if delta.kind is not DeltaKind.NORMAL:
+    watched = delta.kind is DeltaKind.NORMAL or _is_accounted(delta, claims, others)
+    if not watched:
         explained_uj = _explicable(active_uj, result.covered_ns, delta, ceiling_mw)
-    left_uj = _share_active(result, explained_uj, delta, claims, covers, others)
+    left_uj = _share_active(result, explained_uj, delta, claims, covers, others, watched)
     _charge_floor(result, floor_uj, delta, claims)
-    _charge_rest(result, active_uj - explained_uj + left_uj, delta, claims)
+    _charge_rest(result, active_uj - explained_uj + left_uj, floor_uj, delta, claims)
     return result
+
+
+def _is_accounted(delta: Delta, claims: Sequence[Claim], others: Others) -> bool:
+    """Whether the kernel's clocks tell who worked on the host in a dead meter's time."""
+    if delta.kind is not DeltaKind.DEAD or not delta.device.kind.is_host or not others.accounted:
+        return False
+    return others.system + others.foreign + sum(claim.used or 0.0 for claim in claims) > 0
 
 
 def _explicable(active_uj: int, covered_ns: int, delta: Delta, ceiling_mw: float) -> int:
@@ -110,12 +147,16 @@ def _share_active(
     claims: Sequence[Claim],
     covers: Sequence["_Cover"],
     others: Others,
+    watched: bool,
 ) -> int:
-    """Give `active_uj` to slices, system and foreign; returns what nobody could be found for."""
-    on_host, watched = delta.device.kind.is_host, delta.kind is DeltaKind.NORMAL
+    """Give `active_uj` to slices, system and foreign; returns what nobody could be found for.
+
+    Where nobody `watched`, only slices are evidence.
+    """
+    on_host = delta.device.kind.is_host
     uses = [_use_of(claim, cover, on_host) for claim, cover in zip(claims, covers, strict=True)]
     if not on_host and (not watched or any(use is None for use in uses)):
-        uses = [float(cover.length_ns) for cover in covers]  # one process without a figure: slice time for all
+        uses = [*_slice_times(claims, covers)]  # one process without a figure: slice time for all
         others = Others()
     known = [use or 0.0 for use in uses]
     tail = [others.system, others.foreign]
@@ -125,16 +166,21 @@ def _share_active(
     if sum(known) + sum(tail) <= 0:
         if not any(cover.length_ns for cover in covers):
             return active_uj
-        known = [float(cover.length_ns) for cover in covers]
+        known = _slice_times(claims, covers)
     parts = split_exactly(active_uj, [*known, *tail])
     for index, (claim, cover, part) in enumerate(zip(claims, covers, parts, strict=False)):
         if cover.length_ns:
             result.by_slice[index] = split_array(part, _slice_time(claim, delta))
         else:
-            result.charge(claim.resident, part)
+            result.charge_resident(index, claim, part)
     result.charge(SYSTEM, parts[-2])
     result.charge(FOREIGN, parts[-1])
     return 0
+
+
+def _slice_times(claims: Sequence[Claim], covers: Sequence["_Cover"]) -> list[float]:
+    """Open time of each process, on the part of the device that it can use."""
+    return [cover.length_ns * claim.compute_share for claim, cover in zip(claims, covers, strict=True)]
 
 
 def _use_of(claim: Claim, cover: "_Cover", on_host: bool) -> float | None:
@@ -152,14 +198,17 @@ def _charge_floor(result: Attribution, floor_uj: int, delta: Delta, claims: Sequ
         return
     shares = [claim.share for claim in claims]
     parts = split_exactly(floor_uj, [*shares, max(0.0, 1.0 - sum(shares))])
-    for claim, part in zip(claims, parts, strict=False):
-        result.charge(claim.resident, part)
+    for index, (claim, part) in enumerate(zip(claims, parts, strict=False)):
+        result.charge_resident(index, claim, part)
     result.charge(IDLE_WATCHED, parts[-1])
 
 
-def _charge_rest(result: Attribution, rest_uj: int, delta: Delta, claims: Sequence[Claim]) -> None:
-    """Energy above the floor that no work explains: as uncovered time if watched, else unwatched or gap."""
-    if delta.kind is DeltaKind.DEAD:
+def _charge_rest(result: Attribution, rest_uj: int, floor_uj: int, delta: Delta, claims: Sequence[Claim]) -> None:
+    """Energy above the floor that no work explains: as uncovered time if watched, else unwatched or gap.
+
+    A floor that moved a little is still the floor.
+    """
+    if delta.kind is DeltaKind.DEAD and (result.covered_ns or rest_uj > _FLOOR_MOVES * floor_uj):
         result.charge(GAP, rest_uj)
     else:
         _charge_floor(result, rest_uj, delta, claims)

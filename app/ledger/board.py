@@ -16,9 +16,11 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-_MAGIC = b"JKBOARD1"
+from app.ledger.pace import Pace
+
+_MAGIC = b"JKBOARD2"
 _HEADER = struct.Struct("<8sQQdI4x")  # magic, version, updated_ns, intensity_g_per_kwh (PUE included), devices
-_ENTRY = struct.Struct("<QIIdd")  # uuid hash, is host, grade bits, power_mw, floor_mw
+_ENTRY = struct.Struct("<QIIdd4dd")  # uuid hash, is host, grade bits, power_mw, floor_mw, pace, working_mw
 _BYTES = 65_536
 MAX_DEVICES = (_BYTES - _HEADER.size) // _ENTRY.size
 
@@ -34,6 +36,10 @@ class Present:
     power_mw: float
     floor_mw: float
     """Power when nobody works on it."""
+    pace: Pace = Pace()
+    """Of a host device."""
+    working_mw: float = 0.0
+    """Of an accelerator: power while somebody works on it all the time; 0: nobody did lately."""
 
 
 @functools.cache
@@ -69,6 +75,8 @@ class BoardWriter:
                 present.grades,
                 present.power_mw,
                 present.floor_mw,
+                *present.pace,
+                present.working_mw,
             )
         _HEADER.pack_into(self._map, 0, _MAGIC, self._version, now_ns, intensity_g_per_kwh, len(shown))
 
@@ -101,8 +109,10 @@ class BoardReader:
         return None
 
     def _entry(self, index: int) -> Present:
-        hashed, is_host, grades, power_mw, floor_mw = _ENTRY.unpack_from(self._map, _HEADER.size + index * _ENTRY.size)
-        return Present(hashed, bool(is_host), grades, power_mw, floor_mw)
+        hashed, is_host, grades, power_mw, floor_mw, *pace, working_mw = _ENTRY.unpack_from(
+            self._map, _HEADER.size + index * _ENTRY.size
+        )
+        return Present(hashed, bool(is_host), grades, power_mw, floor_mw, Pace(*pace), working_mw)
 
     def close(self) -> None:
         """Unmap the file."""

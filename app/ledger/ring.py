@@ -10,7 +10,8 @@ nobody waits for anybody. Knows nothing of sensors, nor of how energy is divided
     reader = RingReader(path)                                    # in the meter
     for row in reader.poll(): ...
 
-Bytes 0..4095 are the header, then 60 KiB of accounts (JSON lines, only ever appended), then the records.
+Bytes 0..4095 are the header, then 60 KiB of accounts (JSON lines, only ever appended), then the records, then room for
+more accounts, which takes disk space only when it is used.
 A record's sequence number is written last, so a record is either whole or absent. The writer owns the first
 40 bytes of a record, the meter the rest and one figure of the header.
 """
@@ -24,8 +25,9 @@ import re
 import struct
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,10 +40,17 @@ from app.errors import InvalidInput, NotFound
 
 _MAGIC = b"JKRING01"
 _HEADER = struct.Struct("<8sIIQQQ")  # magic, capacity, pid, started_ticks, closed_ns, seen_ns
-_CLOSED_NS_AT, _SEEN_NS_AT, _POWER_AT = 24, 32, 40
-_HEADER_JSON_AT, _HEADER_BYTES = 64, 4096
+_CLOSED_NS_AT, _SEEN_NS_AT, _POWER_AT, _PART_OF_POWER_AT = 24, 32, 40, 48
+_HEADER_JSON_AT, _CHARGED_AT, _HEADER_BYTES = 64, 4064, 4096
+_CHARGED = struct.Struct("<QQQ")
 _ACCOUNTS_AT, _ACCOUNTS_BYTES = 4096, 61_440
 _RECORDS_AT = _ACCOUNTS_AT + _ACCOUNTS_BYTES
+_MORE_BYTES, _MORE_STEP = 1_048_576, 65_536
+_RESERVED_BYTES = 4096  # of the last accounts: for those that stand for all which found no place
+_ACCOUNTS_REMEMBERED = 65_536
+_HOLE_REACH = 64
+OTHERS = "(others)"
+"""Tenant, or job, of work whose account found no place in the table of its process."""
 _LENGTH = struct.Struct("<I")
 
 RECORD = np.dtype(
@@ -63,9 +72,10 @@ through `through_ns`; `grades` is a bit set of GRADE_BITS."""
 
 _BEGIN = struct.Struct("<QQdIIQQQII")
 _U64 = struct.Struct("<Q")
+_U32 = struct.Struct("<I")
 _F64 = struct.Struct("<d")
 _NUMBER_AND_METER_PART = struct.Struct("<QQQII")
-_NUMBER_AT = 32
+_PART_AT, _NUMBER_AT = 28, 32
 assert RECORD.itemsize == _BEGIN.size == 64  # noqa: S101 - an invariant of the file format
 
 _RECEIPT_ID = re.compile(r"([0-9a-f]{8})-([0-9a-f]{12})-([0-9a-f]{1,16})")
@@ -83,6 +93,15 @@ GRADE_BITS = {
 def grades_text(bits: int) -> str:
     """`counter`, `modelled`, or the grades of a mixed figure joined by `+`; empty for none."""
     return "+".join(grade.value for grade, bit in GRADE_BITS.items() if bits & bit)
+
+
+class Charged(NamedTuple):
+    """What the books have charged to a process so far, in microjoules; the meter keeps it in the process's ring."""
+
+    load_uj: int
+    warm_uj: int
+    request_uj: int
+    """To the slices of its requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,17 +178,21 @@ class RingWriter:
 
     def __init__(self, path: Path, header: RingHeader, capacity: int) -> None:
         self.path, self.header, self._capacity = path, header, capacity
-        size = _RECORDS_AT + capacity * RECORD.itemsize
+        self._more_at = _RECORDS_AT + capacity * RECORD.itemsize
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.posix_fallocate(descriptor, 0, size)  # a hole on a full disk would be SIGBUS later, not an error now
-            self._map = mmap.mmap(descriptor, size)
+            # a hole on a full disk would be SIGBUS later, not an error now
+            os.posix_fallocate(descriptor, 0, self._more_at)
+            os.truncate(descriptor, self._more_at + _MORE_BYTES)
+            self._map = mmap.mmap(descriptor, self._more_at + _MORE_BYTES)
         finally:
             os.close(descriptor)
         self._numbers = itertools.count()
         self._accounts: dict[Account, int] = {}
         self._latest: tuple[Account | None, int] = (None, 0)
-        self._accounts_end = 4
+        self._written = 0
+        self._first = _AccountTable(self._map, _ACCOUNTS_AT, _ACCOUNTS_BYTES, _ACCOUNTS_BYTES)
+        self._more = _AccountTable(self._map, self._more_at, _MORE_BYTES, 0)
         self._lock = threading.Lock()
         self.tag = node_tag(header.machine, header.boot)
         self._receipt_stem = f"{self.tag}-{header.ring_id}-"
@@ -187,8 +210,8 @@ class RingWriter:
 
     def _write_header(self) -> None:
         text = _header_json(self.header)
-        if len(text) > _HEADER_BYTES - _HEADER_JSON_AT - 4:
-            raise InvalidInput(f"ring header must fit {_HEADER_BYTES - _HEADER_JSON_AT - 4} bytes, got {len(text)}")
+        if len(text) > _CHARGED_AT - _HEADER_JSON_AT - 4:
+            raise InvalidInput(f"ring header must fit {_CHARGED_AT - _HEADER_JSON_AT - 4} bytes, got {len(text)}")
         process = self.header.resident.process
         _HEADER.pack_into(self._map, 0, _MAGIC, self._capacity, process.pid, process.started_ticks, 0, 0)
         _LENGTH.pack_into(self._map, _HEADER_JSON_AT, len(text))
@@ -205,11 +228,25 @@ class RingWriter:
         _BEGIN.pack_into(self._map, offset, start_ns, 0, weight, owner, part, sequence + 1, 0, 0, 0, 0)
         return sequence
 
+    def record(self, account: Account, weight: float, start_ns: int, end_ns: int, part: int = 0) -> int:
+        """A slice that is over already, in one go; returns its sequence number."""
+        sequence = next(self._numbers)
+        offset = _RECORDS_AT + (sequence % self._capacity) * 64
+        owner = self._owner(account)
+        _BEGIN.pack_into(self._map, offset, start_ns, end_ns, weight, owner, part, sequence + 1, 0, 0, 0, 0)
+        return sequence
+
     def end(self, sequence: int, end_ns: int) -> None:
         """Close a slice, if its record was not overwritten meanwhile; a second call changes nothing booked already."""
         offset = _RECORDS_AT + (sequence % self._capacity) * 64
         if _U64.unpack_from(self._map, offset + _NUMBER_AT)[0] == sequence + 1:
             _U64.pack_into(self._map, offset + 8, end_ns)
+
+    def assign(self, sequence: int, part: int) -> None:
+        """Put a slice into another part of its job. What a meter has credited before stays where it was."""
+        offset = _RECORDS_AT + (sequence % self._capacity) * 64
+        if _U64.unpack_from(self._map, offset + _NUMBER_AT)[0] == sequence + 1:
+            _U32.pack_into(self._map, offset + _PART_AT, part)
 
     def touch(self, at_ns: int) -> None:
         """Say that this process is alive: what a meter that finds it dead has to go by."""
@@ -227,27 +264,80 @@ class RingWriter:
 
     @property
     def slice_power_mw(self) -> float:
-        """Mean power of a slice of this process lately, all its devices together, as the meter found; 0: not known."""
+        """Mean power of a slice of this process lately, its accelerators together, as the meter found; 0: not known."""
         return float(_F64.unpack_from(self._map, _POWER_AT)[0])
+
+    @property
+    def slice_part(self) -> float:
+        """Part of an accelerator's power that a slice gets while somebody works on it all the time; 0: not known."""
+        return float(_F64.unpack_from(self._map, _PART_OF_POWER_AT)[0])
+
+    @property
+    def charged(self) -> Charged:
+        """What the books have charged to this process so far."""
+        return Charged(*_CHARGED.unpack_from(self._map, _CHARGED_AT))
 
     def close(self, at_ns: int) -> None:
         """Say that this process works no more. The file stays: receipts are read from it."""
         _U64.pack_into(self._map, _CLOSED_NS_AT, at_ns)
 
     def _owner(self, account: Account) -> int:
-        """The account's place in the table, made if it is new."""
+        """The account's place in the table, made if it is new; that of all others where there is no room for it."""
         with self._lock:
             if account in self._accounts:
                 return self._accounts[account]
-            line = orjson.dumps(account.labels()) + b"\n"
-            start = _ACCOUNTS_AT + self._accounts_end
-            if self._accounts_end + len(line) > _ACCOUNTS_BYTES:
-                return 0  # the table is full: charge the process's first account rather than fail the work
-            self._map[start : start + len(line)] = line
-            self._accounts_end += len(line)
-            _LENGTH.pack_into(self._map, _ACCOUNTS_AT, self._accounts_end - 4)
-            self._accounts[account] = len(self._accounts)
-            return self._accounts[account]
+            placed = self._place(account, _RESERVED_BYTES)
+            if placed is None:
+                others = replace(account, job=OTHERS) if account.job else replace(account, tenant=OTHERS)
+                placed = self._accounts.get(others)
+                placed = self._place(others, 0) if placed is None else placed
+            placed = placed or 0  # not even those: the process's first account rather than failing the work
+            if len(self._accounts) < _ACCOUNTS_REMEMBERED:
+                self._accounts[account] = placed
+            return placed
+
+    def _place(self, account: Account, reserved: int) -> int | None:
+        """Write `account` into a table that has room for it and `reserved` bytes beside; None if none has."""
+        line = orjson.dumps(account.labels()) + b"\n"
+        fits = not self._more.used and self._first.append(line, 0)
+        if not fits and not (self._is_backed(len(line)) and self._more.append(line, reserved)):
+            return None
+        self._accounts[account] = self._written
+        self._written += 1
+        return self._accounts[account]
+
+    def _is_backed(self, needed: int) -> bool:
+        """Whether the next `needed` bytes of the second table have their place on disk, made if they have not."""
+        more = self._more
+        if 4 + more.used + needed > more.backed:
+            backed = min(more.backed + _MORE_STEP, _MORE_BYTES)
+            try:
+                with self.path.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), self._more_at, backed)
+            except OSError:
+                return False
+            more.backed = backed
+        return 4 + more.used + needed <= more.backed
+
+
+class _AccountTable:
+    """A region of JSON lines behind the length of what is written; the length is written last."""
+
+    def __init__(self, mapped: mmap.mmap, at: int, size: int, backed: int) -> None:
+        self._map, self._at, self._size = mapped, at, size
+        self.backed = backed
+        """How many of its bytes have their place on disk."""
+        self.used = 0
+
+    def append(self, line: bytes, reserved: int) -> bool:
+        """Write `line`; False if that would leave less than `reserved` bytes."""
+        start = self._at + 4 + self.used
+        if 4 + self.used + len(line) + reserved > self._size:
+            return False
+        self._map[start : start + len(line)] = line
+        self.used += len(line)
+        _LENGTH.pack_into(self._map, self._at, self.used)
+        return True
 
 
 class RingReader:
@@ -266,9 +356,11 @@ class RingReader:
         self.ring_id = path.stem
         self.records: npt.NDArray[np.void] = np.frombuffer(self._map, RECORD, self.capacity, _RECORDS_AT)
         self._accounts: list[Account] = []
+        self._more_at = _RECORDS_AT + self.capacity * RECORD.itemsize
+        self._tables_read = [0, 0]
         self._next = 0
         self.lost = 0
-        """Records overwritten before they were read."""
+        """Records overwritten before they were read, or numbered and never written."""
 
     @property
     def closed_ns(self) -> int | None:
@@ -281,23 +373,44 @@ class RingReader:
         (seen_ns,) = _U64.unpack_from(self._map, _SEEN_NS_AT)
         return max(int(seen_ns), *(int(self.records[name].max()) for name in ("start_ns", "end_ns", "through_ns")))
 
-    def show_slice_power(self, power_mw: float) -> None:
-        """Tell the process what a slice of it draws, for its provisional receipts."""
+    def show_slice_power(self, power_mw: float, part: float = 0.0) -> None:
+        """Tell the process what a slice of it draws of its accelerators, for its provisional receipts."""
         _F64.pack_into(self._map, _POWER_AT, power_mw)
+        _F64.pack_into(self._map, _PART_OF_POWER_AT, part)
+
+    @property
+    def charged(self) -> Charged:
+        """What the books have charged to the process so far."""
+        return Charged(*_CHARGED.unpack_from(self._map, _CHARGED_AT))
+
+    def show_charged(self, charged: Charged) -> None:
+        """Tell the process what the books have charged to it."""
+        _CHARGED.pack_into(self._map, _CHARGED_AT, *charged)
 
     def account(self, owner: int) -> Account:
         """The account a record's `owner` stands for; the resident's where the table does not know it."""
         if owner >= len(self._accounts):
+            more_length = self._length_of_more()  # first: it only grows once the table before it does not
             (length,) = _LENGTH.unpack_from(self._map, _ACCOUNTS_AT)
-            lines = self._map[_ACCOUNTS_AT + 4 : _ACCOUNTS_AT + 4 + length].splitlines()
-            self._accounts = [account_of_labels(orjson.loads(line)) for line in lines]
+            self._read_accounts(0, _ACCOUNTS_AT, length)
+            self._read_accounts(1, self._more_at, more_length)
         return self._accounts[owner] if owner < len(self._accounts) else self.header.resident.account
+
+    def _length_of_more(self) -> int:
+        """Bytes in the second table of accounts; 0 where the ring has none."""
+        return int(_LENGTH.unpack_from(self._map, self._more_at)[0]) if len(self._map) > self._more_at + 4 else 0
+
+    def _read_accounts(self, table: int, at: int, length: int) -> None:
+        """Take in the lines that were appended to a table since the last look."""
+        fresh = self._map[at + 4 + self._tables_read[table] : at + 4 + length]
+        self._tables_read[table] = max(length, self._tables_read[table])
+        self._accounts += [account_of_labels(orjson.loads(line)) for line in fresh.splitlines()]
 
     def poll(self, final: bool = False) -> npt.NDArray[np.int64]:
         """Sequence numbers of the records begun since the last call, in order.
 
         A record that a stalled thread has numbered but not written holds back those after it until it is there;
-        `final` (the process is dead) skips it.
+        `final` (the process is dead, or has had its time) skips it.
         """
         numbers = self.records["number"]
         found: list[int] = []
@@ -312,9 +425,17 @@ class RingReader:
                 found.extend(range(self._next, stop))
                 self._next = stop
             elif final and (later := self._next_written(numbers)) is not None:
+                self.lost += later - self._next
                 self._next = later
             else:
                 return np.array(found, dtype=np.int64)
+
+    @property
+    def has_hole(self) -> bool:
+        """Whether a record is there that `poll` holds back, as one before it was numbered but never written."""
+        ahead = (self._next + np.arange(min(_HOLE_REACH, self.capacity))) % self.capacity
+        numbers = self.records["number"][ahead]
+        return int(numbers[0]) <= self._next and int(numbers.max()) > self._next + 1
 
     def _run_length(self, numbers: npt.NDArray[np.uint64]) -> int:
         """How many records from `_next` on are consecutive, up to the end of the file."""

@@ -1,308 +1,135 @@
-"""The store: every batch exactly once, and the balances derived from them.
+"""The store: every batch exactly once, and what is derived from them.
 
-SQLAlchemy Core; SQLite by default. A batch and what it adds to the balances are one transaction, keyed by
-(meter, epoch, sequence): delivering it twice changes nothing. Knows nothing of carbon, Ray or who asks.
+SQLite or PostgreSQL by URL. Batches and what they add to the balances are one transaction, keyed by
+(meter, epoch, sequence): delivering one twice changes nothing. Knows nothing of carbon, Ray or who asks.
 
     store = Store("sqlite:///books.sqlite")
-    store.book(batch)
+    store.book(batches)                          # how many were new
     store.balances(since_s=..., until_s=...)
+    store.totals()
+    with store.moment() as books: ...            # several questions, one answer in time
+    store.compact(now_s)
 """
 
-import zlib
+import contextlib
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import orjson
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Engine,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    UniqueConstraint,
-    create_engine,
-    event,
-    func,
-    select,
-)
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from app.errors import Unavailable
+from app.ledger import migration
+from app.ledger.batch import Batch
+from app.ledger.booking import BUCKET_S, Booker, require_same
+from app.ledger.compaction import Compaction, Compactor, Retention
+from app.ledger.database import Database
+from app.ledger.reader import Balance, JobPart, Overlap, Position, Reader, StoredDevice
 
-from app.domain.account import Account
-from app.domain.reading import Grade
-from app.errors import BooksDamaged, InvalidInput, Unavailable
-from app.ledger.journal import Batch
-from app.ledger.ring import account_of_labels, node_tag
-from app.units import NS_PER_S
-
-BUCKET_S = 60
-"""Width of a balance's time bucket, seconds."""
-
-_metadata = MetaData()
-_batches = Table(
-    "batches",
-    _metadata,
-    Column("meter", String(200), primary_key=True),
-    Column("epoch", BigInteger, primary_key=True),
-    Column("sequence", BigInteger, primary_key=True),
-    Column("previous", String(64), nullable=False),
-    Column("digest", String(64), nullable=False),
-    Column("wall_ns", BigInteger, nullable=False),
-    Column("body", LargeBinary, nullable=False),
-)
-_devices = Table(
-    "devices",
-    _metadata,
-    Column("key", String(300), primary_key=True),
-    Column("tag", String(8), nullable=False, index=True),
-    Column("node", String(200), nullable=False),
-    Column("kind", String(16), nullable=False),
-    Column("name", String(200), nullable=False),
-    Column("grade", String(16), nullable=False),
-)
-_accounts = Table(
-    "accounts",
-    _metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    *(Column(name, String(200), nullable=False) for name in ("name", "tenant", "model", "version", "job", "kind")),
-    Column("attempt", Integer, nullable=False),
-    UniqueConstraint("name", "tenant", "model", "version", "job", "kind", "attempt"),
-)
-_balances = Table(
-    "balances",
-    _metadata,
-    Column("bucket_s", BigInteger, primary_key=True),
-    Column("device", String(300), primary_key=True),
-    Column("account", Integer, primary_key=True),
-    Column("energy_uj", BigInteger, nullable=False),
-    Column("uncertainty_uj", BigInteger, nullable=False),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Balance:
-    """Energy of one device charged to one account in one time bucket (or a sum of buckets)."""
-
-    bucket_s: int
-    device: str
-    node: str
-    grade: Grade
-    account: Account
-    energy_uj: int
-    uncertainty_uj: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredDevice:
-    """A device that was ever booked."""
-
-    key: str
-    tag: str
-    node: str
-    kind: str
-    name: str
-    grade: str
+__all__ = ["BUCKET_S", "Balance", "Compaction", "JobPart", "Overlap", "Reader", "Retention", "Store", "StoredDevice"]
 
 
 class Store:
-    """The accountant's store. Thread-safe as far as the database is."""
+    """The accountant's store. Thread-safe. Everything raises Unavailable when the database does not do its part."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
-        self._account_ids: dict[Account, int] = {}
-        self._known_devices: set[str] = set()
-        try:
-            _metadata.create_all(self._engine)
-        except SQLAlchemyError as error:
-            raise Unavailable(f"the ledger's store cannot be opened: {error}") from error
+    def __init__(self, url: str, retention: Retention | None = None, at_once: bool = True) -> None:
+        """`at_once` False: a database that does not answer yet is opened when it is first needed.
 
-    def book(self, batch: Batch) -> bool:
-        """Store a batch and add it to the balances; False if it was there already.
-
-        Raises Unavailable, and BooksDamaged where another batch stands in its place.
+        Raises InvalidInput for a URL or a schema that this program cannot use.
         """
+        self._database = Database(url)
+        self._booker = Booker(self._database)
+        self._compactor = Compactor(self._database, retention or Retention())
+        self._compacting = threading.Lock()
+        self._is_open = False
         try:
-            with self._engine.begin() as connection:
-                if not self._insert_batch(connection, batch):
-                    self._check_same(connection, batch)
-                    return False
-                self._insert_devices(connection, batch)
-                self._add_balances(connection, batch)
-                return True
-        except Exception as error:
-            self._account_ids.clear()  # what was looked up in a transaction that is undone may not be there
-            self._known_devices.clear()
-            if isinstance(error, SQLAlchemyError):
-                raise Unavailable(f"the ledger's store did not take a batch: {error}") from error
-            raise
+            self._open()
+        except Unavailable:
+            if at_once:
+                raise
+
+    def _open(self) -> None:
+        """Bring the schema up to date, once."""
+        if self._is_open:
+            return
+        with self._database.reading("be opened") as connection:
+            current = migration.is_current(connection)
+        if not current:
+            with self._database.writing("be opened") as connection:
+                migration.upgrade(connection)
+        self._is_open = True
+
+    def book(self, group: Sequence[Batch]) -> int:
+        """Store batches, of any meters and in any order, and add the new ones to the balances; says how many were new.
+
+        One transaction: when it raises, nothing of the group is booked. Raises Unavailable, and BooksDamaged naming the
+        batch that has another in its place or cannot be understood.
+        """
+        found: dict[tuple[Any, ...], Batch] = {}
+        for batch in group:
+            require_same(batch, found.setdefault((batch.meter, *batch.position), batch).digest)
+        self._open()
+        with self._database.writing("take a batch") as connection:
+            try:
+                new = self._booker.insert(connection, found)
+                self._booker.add(connection, new)
+            except BaseException:
+                self._booker.forget()
+                raise
+        return len(new)
+
+    def compact(self, now_s: float, steps: int = 200) -> Compaction:
+        """Join old balances and seal old batches in at most `steps` short transactions; call again if there is more."""
+        self._open()
+        with self._compacting:
+            return self._compactor.compact(now_s, steps)
+
+    @contextlib.contextmanager
+    def moment(self) -> Iterator[Reader]:
+        """Ask several things of one moment, however many batches are booked meanwhile."""
+        self._open()
+        with self._database.reading() as connection:
+            yield Reader(connection)
 
     def balances(self, since_s: float | None = None, until_s: float | None = None) -> list[Balance]:
-        """Balances by bucket, device and account, of the buckets that touch [since_s, until_s)."""
-        query = _joined(_balances.c.bucket_s, _balances.c.energy_uj, _balances.c.uncertainty_uj)
-        if since_s is not None:
-            query = query.where(_balances.c.bucket_s > since_s - BUCKET_S)
-        if until_s is not None:
-            query = query.where(_balances.c.bucket_s < until_s)
-        return self._read_balances(query)
+        """Balances by bucket, device, account and grade, of the buckets that touch [since_s, until_s).
+
+        Buckets are minutes where these are still kept, else hours, else days: see `Balance.width_s`.
+        """
+        with self.moment() as books:
+            return list(books.balances(since_s, until_s))
 
     def totals(self) -> list[Balance]:
-        """Balances by device and account since the books began; `bucket_s` is 0."""
-        query = _joined(
-            func.min(0).label("bucket_s"),
-            func.sum(_balances.c.energy_uj).label("energy_uj"),
-            func.sum(_balances.c.uncertainty_uj).label("uncertainty_uj"),
-        ).group_by(_balances.c.device, _balances.c.account)
-        return self._read_balances(query)
+        """Balances by device, account and grade since the books began; `bucket_s` and `width_s` are 0.
 
-    def ends(self) -> dict[str, tuple[int, int]]:
+        These are kept as batches are booked: asking costs the same however long the books are.
+        """
+        with self.moment() as books:
+            return list(books.totals())
+
+    def job_parts(self, job: str = "") -> list[JobPart]:
+        """What the parts of a job used, of all jobs if none is named; by account, worker and part."""
+        with self.moment() as books:
+            return list(books.job_parts(job))
+
+    def overlaps(self) -> list[Overlap]:
+        """Where two meters have booked the same device over the same time; there should be none."""
+        with self.moment() as books:
+            return books.overlaps()
+
+    def ends(self) -> dict[str, Position]:
         """Position of the last batch of every meter that ever delivered."""
-        columns = _batches.c
-        query = select(columns.meter, columns.epoch, func.max(columns.sequence)).group_by(columns.meter, columns.epoch)
-        ends: dict[str, tuple[int, int]] = {}
-        with self._engine.connect() as connection:
-            for meter, epoch, sequence in connection.execute(query):
-                ends[meter] = max(ends.get(meter, (0, -1)), (epoch, sequence))
-        return ends
+        with self.moment() as books:
+            return books.ends()
 
-    def batches(self, meter: str, through: tuple[int, int] | None = None) -> Iterator[Batch]:
-        """Every batch of a meter in order, up to the position `through`. Raises BooksDamaged at an unreadable one."""
-        columns = _batches.c
-        query = select(columns.epoch, columns.sequence, columns.previous, columns.digest, columns.body)
-        query = query.where(columns.meter == meter).order_by(columns.epoch, columns.sequence)
-        with self._engine.connect() as connection:
-            for epoch, sequence, previous, digest, body in connection.execute(query):
-                if through is not None and (epoch, sequence) > through:
-                    return
-                try:
-                    contents = orjson.loads(zlib.decompress(body))
-                except (zlib.error, ValueError) as error:
-                    raise BooksDamaged(f"meter {meter}, batch {epoch}.{sequence}: unreadable: {error}") from error
-                yield Batch(meter, epoch, sequence, previous, digest, contents)
+    def batches(self, meter: str) -> Iterator[Batch]:
+        """The batches of a meter in order that were not dropped because of their age."""
+        with self.moment() as books:
+            yield from books.batches(meter)
 
     def devices(self) -> list[StoredDevice]:
         """Every device that was ever booked."""
-        with self._engine.connect() as connection:
-            return [StoredDevice(*row) for row in connection.execute(select(_devices).order_by(_devices.c.key))]
+        with self.moment() as books:
+            return books.devices()
 
     def close(self) -> None:
         """Give back all connections."""
-        self._engine.dispose()
-
-    def _insert_batch(self, connection: Connection, batch: Batch) -> bool:
-        body = zlib.compress(orjson.dumps(batch.body), 1)
-        values = {
-            "meter": batch.meter,
-            "epoch": batch.epoch,
-            "sequence": batch.sequence,
-            "previous": batch.previous,
-            "digest": batch.digest,
-            "wall_ns": batch.body["wall_ns"],
-            "body": body,
-        }
-        return connection.execute(self._insert(_batches).values(values).on_conflict_do_nothing()).rowcount > 0
-
-    def _check_same(self, connection: Connection, batch: Batch) -> None:
-        columns = _batches.c
-        key = (columns.meter == batch.meter, columns.epoch == batch.epoch, columns.sequence == batch.sequence)
-        stored = connection.execute(select(columns.digest).where(*key)).scalar_one()
-        if stored != batch.digest:
-            raise BooksDamaged(
-                f"meter {batch.meter}, batch {batch.epoch}.{batch.sequence}: the store holds another one, digest "
-                f"{stored[:12]}, got {batch.digest[:12]}; a meter whose journal was lost must begin under a new name"
-            )
-
-    def _insert_devices(self, connection: Connection, batch: Batch) -> None:
-        body = batch.body
-        for device in body["devices"]:
-            if device["key"] in self._known_devices:
-                continue
-            row = {name: device[name] for name in ("key", "kind", "name", "grade")}
-            row |= {"node": body["node"], "tag": node_tag(body["machine"], body["boot"])}
-            connection.execute(self._insert(_devices).values(row).on_conflict_do_nothing())
-            self._known_devices.add(device["key"])
-
-    def _add_balances(self, connection: Connection, batch: Batch) -> None:
-        bucket_s = batch.body["wall_ns"] // NS_PER_S // BUCKET_S * BUCKET_S
-        rows = [
-            {
-                "bucket_s": bucket_s,
-                "device": posting["device"],
-                "account": self._account_id(connection, account_of_labels(posting["account"])),
-                "energy_uj": posting["energy_uj"],
-                "uncertainty_uj": posting["uncertainty_uj"],
-            }
-            for posting in batch.body["postings"]
-        ]
-        if not rows:
-            return
-        insert = self._insert(_balances)
-        added = {name: _balances.c[name] + insert.excluded[name] for name in ("energy_uj", "uncertainty_uj")}
-        keys = [_balances.c.bucket_s, _balances.c.device, _balances.c.account]
-        connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=added), rows)
-
-    def _account_id(self, connection: Connection, account: Account) -> int:
-        known = self._account_ids.get(account)
-        if known is None:
-            labels = account.labels()
-            connection.execute(self._insert(_accounts).values(labels).on_conflict_do_nothing())
-            query = select(_accounts.c.id).where(*(_accounts.c[name] == value for name, value in labels.items()))
-            known = self._account_ids[account] = connection.execute(query).scalar_one()
-        return known
-
-    def _insert(self, table: Table) -> Any:
-        """The dialect's INSERT, which knows ON CONFLICT."""
-        return postgresql.insert(table) if self._engine.dialect.name == "postgresql" else sqlite.insert(table)
-
-    def _read_balances(self, query: Any) -> list[Balance]:
-        try:
-            with self._engine.connect() as connection:
-                rows: Sequence[Any] = connection.execute(query).all()
-        except SQLAlchemyError as error:
-            raise Unavailable(f"the ledger's store cannot be read: {error}") from error
-        return [_balance(row) for row in rows]
-
-
-def _joined(*figures: Any) -> Any:
-    return (
-        select(_balances.c.device, *figures, _devices.c.node, _devices.c.grade, _accounts)
-        .join(_devices, _devices.c.key == _balances.c.device)
-        .join(_accounts, _accounts.c.id == _balances.c.account)
-    )
-
-
-def _balance(row: Any) -> Balance:
-    labels = {name: getattr(row, name) for name in ("name", "tenant", "model", "version", "job", "kind", "attempt")}
-    account = account_of_labels(labels)
-    energy_uj, uncertainty_uj = int(row.energy_uj), int(row.uncertainty_uj)
-    return Balance(row.bucket_s, row.device, row.node, Grade(row.grade), account, energy_uj, uncertainty_uj)
-
-
-def _engine(url: str) -> Engine:
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise InvalidInput(
-            f"database_url must be an SQLAlchemy URL such as sqlite:///books.sqlite, got {url!r}"
-        ) from error
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
-    if parsed.database:
-        path = Path(parsed.database)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.name != ":memory:":
-            path.touch(mode=0o600)
-    engine = create_engine(parsed, connect_args={"timeout": 30})
-    event.listen(engine, "connect", _prepare_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _: Any) -> None:
-    """Write-ahead log: readers do not wait for the writer, and a killed process loses nothing committed."""
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
+        self._database.close()

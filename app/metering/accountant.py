@@ -10,6 +10,7 @@ accountant, from no job's environment; only where there is no console does the f
 
 import asyncio
 import contextlib
+import gc
 import logging
 import threading
 import time
@@ -22,16 +23,21 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from app.carbon.footprint import carbon_settings
 from app.clock import SystemClock
-from app.config import settings
+from app.config import Settings, settings
 from app.engine.cluster_books import ClusterBooks
+from app.engine.delivery import Delivery
 from app.engine.evidence import Evidence
-from app.engine.views import Audit, Receipt, Report, ReportKey, Status
+from app.engine.views import Audit, Receipt, Receipts, Report, ReportKey, Status
 from app.errors import JoulekeeperError, NotFound, Unavailable
-from app.ledger.journal import Batch
+from app.ledger.compaction import DAY_S, Retention
 from app.ledger.ring import parse_receipt_id
 from app.ledger.store import Store
+from app.metering.census import Leftover, NodeCensus, leftover
+from app.metering.door import Door, DoorPlate
 from app.metering.meter import MeterActor
+from app.metering.place import raise_priority
 from app.telemetry.exporter import MetricsExporter
+from app.telemetry.instruments import METRICS
 
 _log = logging.getLogger(__name__)
 
@@ -44,8 +50,12 @@ HEAD_RESOURCE = "node:__internal_head__"
 
 _CALL_TIMEOUT_S = 60.0
 _METER_TIMEOUT_S = 20.0
-_RESIDENTS_EVERY_S = 10.0
+_LOOK_EVERY_S = 3.0
 _SETTLE_POLL_S = 0.1
+_RECALL_S = 10.0
+"""How long a receipt is asked for while its node's meter is on its way: Ray starts a process in seconds."""
+_HOUSE_EVERY_S, _HOUSE_REST_S = 600.0, 1.0
+_GARBAGE_AFTER = 20_000
 
 
 class Accountant:
@@ -53,13 +63,21 @@ class Accountant:
 
     def __init__(self) -> None:
         config = settings()
+        raise_priority()
+        # What was imported stays for ever; walking through it over and over costs more than the garbage is worth.
+        gc.freeze()
+        gc.set_threshold(_GARBAGE_AFTER, 20, 20)
         carbon = carbon_settings(zone=config.zone, pue=config.pue)
-        self._books = ClusterBooks(Store(config.store_url), carbon, SystemClock())
-        self._exporter = MetricsExporter(self._books.snapshot)
-        self._ray_node_of: dict[str, str] = {}
+        store = Store(config.store_url, _retention(config), at_once=False)
+        self._books = ClusterBooks(store, carbon, SystemClock())
+        own = [metric for metric in METRICS if metric.pushed_by == "accountant"]
+        self._exporter = MetricsExporter(self._books.snapshot, pushed=own)
+        self._door = Door(self._books.book, ray.util.get_node_ip_address())
         self._closing = threading.Event()
         self._starting = threading.Lock()
-        threading.Thread(target=self._keep_residents, name="residents", daemon=True).start()
+        self._census = NodeCensus(_ask_leftover, _answered)
+        threading.Thread(target=self._keep_meters, name="meters", daemon=True).start()
+        threading.Thread(target=self._keep_house, name="house", daemon=True).start()
 
     # Meters
 
@@ -69,10 +87,14 @@ class Accountant:
         if node is not None:
             self._start_meter(node)
 
-    def deliver(self, batches: Sequence[Batch], ray_node_id: str) -> tuple[int, int]:
-        """Book the batches of one meter; returns the position of the last. Raises Unavailable."""
-        self._ray_node_of[batches[0].meter] = ray_node_id
-        return self._books.deliver(batches)
+    def door(self) -> DoorPlate:
+        """Where deliveries are taken, cheaply."""
+        return self._door.plate
+
+    @ray.method(concurrency_group="deliveries")
+    def deliver(self, delivery: Delivery) -> None:
+        """Book what a meter brings that cannot reach the door. Raises Unavailable, BooksDamaged."""
+        self._door.deliver(delivery)
 
     def retire_meter(self, ray_node_id: str, actor_id: str) -> None:
         """Let go of a meter that has closed its books; one that has taken its place since is left alone."""
@@ -104,15 +126,26 @@ class Accountant:
             if not self._closing.is_set():
                 _start_meter(node)
 
-    def _keep_residents(self) -> None:
+    def _keep_meters(self) -> None:
+        """Residents always have a meter; a node that is new gets one if the last one left something to do there."""
         while True:
             try:
-                for node in ray.nodes():
-                    if node["Alive"] and _is_resident(node):
-                        self._start_meter(node)
+                alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+                for node_id in {*self._census.look(alive), *filter(lambda each: _is_resident(alive[each]), alive)}:
+                    self._start_meter(alive[node_id])
             except Exception as error:
-                _log.warning("resident meters could not be checked: %s", error)
-            time.sleep(_RESIDENTS_EVERY_S)
+                _log.warning("meters could not be checked: %s", error)
+            time.sleep(_LOOK_EVERY_S)
+
+    def _keep_house(self) -> None:
+        """Join old balances and seal old batches, a little at a time: deliveries go on meanwhile."""
+        while True:
+            time.sleep(_HOUSE_EVERY_S)
+            try:
+                while self._books.compact():
+                    time.sleep(_HOUSE_REST_S)
+            except Exception as error:
+                _log.warning("the store could not be compacted, it is tried again later: %s", error)
 
     # Answers
 
@@ -139,29 +172,57 @@ class Accountant:
         receipt: Receipt = _get(self._meter_of(tag, receipt_id).receipt.remote(receipt_id), _METER_TIMEOUT_S)
         return receipt
 
+    def receipts(self, receipt_ids: Sequence[str]) -> Receipts:
+        """Many receipts from the nodes that hold them, as they are now."""
+        by_tag: dict[str, list[str]] = {}
+        for receipt_id in receipt_ids:
+            by_tag.setdefault(parse_receipt_id(receipt_id)[0], []).append(receipt_id)
+        found: list[Receipt] = []
+        missing: dict[str, str] = {}
+        for tag, ids in by_tag.items():
+            try:
+                answer: Receipts = _get(self._meter_of(tag, ids[0]).receipts.remote(ids), _METER_TIMEOUT_S)
+                found += answer.receipts
+                missing |= answer.missing
+            except NotFound as error:
+                missing |= dict.fromkeys(ids, str(error))
+        return Receipts(receipts=tuple(found), missing=missing)
+
     def prometheus(self) -> str:
         """Exposition text of all metrics."""
         return self._exporter.exposition()
 
     def _meter_of(self, tag: str, receipt_id: str) -> Any:
         """The meter of the node whose receipts begin with `tag`; one that left is called back."""
-        name = self._books.meter_of_tag(tag)
-        ray_node_id = self._ray_node_of.get(name or "")
-        if ray_node_id is None:
-            for meter in _meters():
-                with contextlib.suppress(JoulekeeperError):
-                    if _get(meter.tag.remote(), _METER_TIMEOUT_S) == tag:
-                        return meter
-            raise NotFound(f"receipt {receipt_id}: no node of this cluster gave it, or the node is gone")
-        self.ensure_meter(ray_node_id)
-        try:
-            return ray.get_actor(_meter_name(ray_node_id), NAMESPACE)
-        except ValueError as error:
-            raise NotFound(f"receipt {receipt_id}: its node {ray_node_id[:12]} has left the cluster") from error
+        known = {self._books.ray_node_of_tag(tag), self._census.node_of_tag(tag)}
+        node = next((node for node in ray.nodes() if node["Alive"] and node["NodeID"] in known), None)
+        if node is not None:
+            self._start_meter(node)
+            with contextlib.suppress(ValueError):
+                return ray.get_actor(_meter_name(node["NodeID"]), NAMESPACE)
+        if node is not None or not self._census.complete:
+            raise Unavailable(f"receipt {receipt_id}: the meter of its node is not there yet; try again in a moment")
+        raise NotFound(f"receipt {receipt_id}: no node of this cluster gave it, or the node is gone")
+
+
+def _retention(config: Settings) -> Retention:
+    days = (config.keep_batches_days, config.keep_minutes_days, config.keep_hours_days)
+    return Retention(*(kept * DAY_S for kept in days))
 
 
 def _meter_name(ray_node_id: str) -> str:
     return f"{METER_PREFIX}{ray_node_id}"
+
+
+def _ask_leftover(ray_node_id: str) -> Any:
+    """A task that says what the last meter of a node left there."""
+    here = NodeAffinitySchedulingStrategy(ray_node_id, soft=False)
+    return _leftover.options(scheduling_strategy=here).remote()
+
+
+def _answered(reference: Any) -> Leftover | None:
+    ready, _ = ray.wait([reference], timeout=0)
+    return ray.get(reference) if ready else None
 
 
 def _is_resident(node: dict[str, Any]) -> bool:
@@ -218,7 +279,8 @@ def _translated(error: Exception) -> Exception:
     return Unavailable(f"the books do not answer now, try again: {type(error).__name__}: {error}")
 
 
-AccountantActor = ray.remote(Accountant)
+_leftover = ray.remote(num_cpus=0, max_retries=1)(leftover)
+AccountantActor = ray.remote(concurrency_groups={"deliveries": 8})(Accountant)
 
 
 class BooksClient:
@@ -235,9 +297,14 @@ class BooksClient:
         """Say that the meter of a node, this actor, has closed its books."""
         self._actor.retire_meter.remote(ray_node_id, actor_id)
 
-    def deliver(self, batches: Sequence[Batch], ray_node_id: str, timeout_s: float) -> None:
-        """Book batches of one meter. Raises Unavailable: nothing is known of them then, deliver again."""
-        _get(self._actor.deliver.remote(batches, ray_node_id), timeout_s)
+    def door(self) -> DoorPlate:
+        """Where deliveries are taken."""
+        plate: DoorPlate = _get(self._actor.door.remote(), _CALL_TIMEOUT_S)
+        return plate
+
+    def deliver(self, delivery: Delivery, timeout_s: float) -> None:
+        """Book without the door. Raises Unavailable (nothing is known of it, deliver again), BooksDamaged."""
+        _get(self._actor.deliver.remote(delivery), timeout_s)
 
     def close_books(self) -> int:
         """Have every meter take a closing reading and go; returns how many did."""
@@ -260,11 +327,15 @@ class BooksClient:
 
         Raises NotFound, InvalidInput, Unavailable.
         """
-        deadline = time.monotonic() + settle_timeout_s
+        begun = time.monotonic()
         while True:
-            receipt: Receipt = _get(self._actor.receipt.remote(receipt_id), _CALL_TIMEOUT_S)
-            if not receipt.provisional or time.monotonic() >= deadline:
-                return receipt
+            try:
+                receipt: Receipt = _get(self._actor.receipt.remote(receipt_id), _CALL_TIMEOUT_S)
+                if not receipt.provisional or time.monotonic() - begun >= settle_timeout_s:
+                    return receipt
+            except Unavailable:  # the meter of its node may just be called back
+                if time.monotonic() - begun >= max(settle_timeout_s, _RECALL_S):
+                    raise
             time.sleep(_SETTLE_POLL_S)
 
     def status(self) -> Status:
@@ -281,12 +352,20 @@ class BooksClient:
 
     async def areceipt(self, receipt_id: str, settle_timeout_s: float = 0) -> Receipt:
         """Like receipt."""
-        deadline = time.monotonic() + settle_timeout_s
+        begun = time.monotonic()
         while True:
-            receipt: Receipt = await _awaited(self._actor.receipt.remote(receipt_id))
-            if not receipt.provisional or time.monotonic() >= deadline:
-                return receipt
+            try:
+                receipt: Receipt = await _awaited(self._actor.receipt.remote(receipt_id))
+                if not receipt.provisional or time.monotonic() - begun >= settle_timeout_s:
+                    return receipt
+            except Unavailable:
+                if time.monotonic() - begun >= max(settle_timeout_s, _RECALL_S):
+                    raise
             await asyncio.sleep(_SETTLE_POLL_S)
+
+    async def areceipts(self, receipt_ids: Sequence[str]) -> Receipts:
+        """Many receipts as they are now. Raises InvalidInput, Unavailable."""
+        return await _awaited(self._actor.receipts.remote(receipt_ids))
 
     async def astatus(self) -> Status:
         """Like status."""

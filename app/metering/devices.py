@@ -5,7 +5,21 @@ Reads the process's environment and asks NVML once; no CUDA context is created.
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """A GPU, or an instance of a GPU that MIG has partitioned."""
+
+    uuid: str
+    alias: str = ""
+    """Of an instance: what drivers before R470 called it, `MIG-GPU-<uuid>/<gpu instance>/<compute instance>`."""
+    instances: tuple["Accelerator", ...] = ()
+    """Of a partitioned GPU."""
 
 
 def visible_accelerators(environ: Mapping[str, str] | None = None) -> list[str]:
@@ -19,8 +33,8 @@ def visible_accelerators(environ: Mapping[str, str] | None = None) -> list[str]:
     if not _may_use_gpus():
         return []
     listed = (os.environ if environ is None else environ).get("CUDA_VISIBLE_DEVICES")
-    present = _nvml_uuids()
-    return present if listed is None else resolve_visible(listed, present)
+    present = _nvml_accelerators()
+    return resolve_visible(",".join(gpu.uuid for gpu in present) if listed is None else listed, present)
 
 
 def _may_use_gpus() -> bool:
@@ -32,21 +46,35 @@ def _may_use_gpus() -> bool:
     return bool(context.worker.mode != ray.WORKER_MODE or context.get_assigned_resources().get("GPU"))
 
 
-def resolve_visible(listed: str, present: Sequence[str]) -> list[str]:
-    """The UUIDs among `present` that a CUDA_VISIBLE_DEVICES value names; like CUDA, it stops at the first unknown."""
-    found: list[str] = []
+def resolve_visible(listed: str, present: Sequence[Accelerator]) -> list[str]:
+    """The UUIDs among `present` that a CUDA_VISIBLE_DEVICES value names; like CUDA, it stops at the first unknown.
+
+    A process uses one instance and no whole GPU beside it: of several that are named the first counts. A partitioned
+    GPU, named as a whole, means its first instance. As NVIDIA's MIG user guide has it; not tried on such a GPU.
+    """
+    found: list[Accelerator] = []
     for entry in (part.strip() for part in listed.split(",")):
-        if entry.isdigit() and int(entry) < len(present):
-            found.append(present[int(entry)])
-            continue
-        matches = [uuid for uuid in present if entry and uuid.startswith(entry)]
-        if len(matches) != 1:
+        named = _named(entry, present)
+        if named is None:
             break
-        found.append(matches[0])
-    return found
+        found.append(named)
+    meant = [accelerator.instances[0] if accelerator.instances else accelerator for accelerator in found]
+    instances = set(chain.from_iterable(gpu.instances for gpu in present))
+    return [accelerator.uuid for accelerator in meant if accelerator in instances][:1] or [gpu.uuid for gpu in meant]
 
 
-def _nvml_uuids() -> list[str]:
+def _named(entry: str, present: Sequence[Accelerator]) -> Accelerator | None:
+    """What one entry names; None for nothing, or more than one thing."""
+    if entry.isdigit():
+        return present[int(entry)] if int(entry) < len(present) else None
+    candidates: Iterable[Accelerator] = chain(present, *(gpu.instances for gpu in present))
+    if not entry:
+        return None
+    matches = [each for each in candidates if each.uuid.startswith(entry) or each.alias == entry]
+    return matches[0] if len(matches) == 1 else None
+
+
+def _nvml_accelerators() -> list[Accelerator]:
     import pynvml
 
     try:
@@ -54,9 +82,28 @@ def _nvml_uuids() -> list[str]:
     except pynvml.NVMLError:
         return []
     try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return [str(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+        return [_accelerator(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
     except pynvml.NVMLError:
         return []
     finally:
         pynvml.nvmlShutdown()
+
+
+def _accelerator(pynvml: Any, index: int) -> Accelerator:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    uuid = str(pynvml.nvmlDeviceGetUUID(handle))
+    return Accelerator(uuid, instances=tuple(_instances(pynvml, uuid, handle)))
+
+
+def _instances(pynvml: Any, uuid: str, handle: Any) -> Iterable[Accelerator]:
+    try:
+        slots = pynvml.nvmlDeviceGetMaxMigDeviceCount(handle) if pynvml.nvmlDeviceGetMigMode(handle)[0] else 0
+    except pynvml.NVMLError:
+        return
+    for slot in range(slots):
+        try:
+            own = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, slot)
+            place = f"{pynvml.nvmlDeviceGetGpuInstanceId(own)}/{pynvml.nvmlDeviceGetComputeInstanceId(own)}"
+            yield Accelerator(str(pynvml.nvmlDeviceGetUUID(own)), f"MIG-{uuid}/{place}")
+        except pynvml.NVMLError:
+            continue  # a slot that holds no instance

@@ -7,13 +7,13 @@ from ever counting as idle).
 """
 
 import contextlib
-import fcntl
 import logging
 import math
 import os
 import secrets
 import threading
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import ray
@@ -21,16 +21,32 @@ import ray
 from app.carbon.footprint import carbon_settings
 from app.clock import SystemClock
 from app.config import Settings, settings
+from app.domain.place import Place
+from app.engine.delivery import Delivery, MeterCondition
 from app.engine.evidence import Evidence, gather
 from app.engine.node_books import NodeBooks
-from app.engine.receipts import read_receipt
+from app.engine.node_export import NodeExport
+from app.engine.receipts import ReceiptDesk
 from app.engine.ring_watch import RingWatch
-from app.engine.views import Receipt
+from app.engine.troubles import Troubles
+from app.engine.views import Receipt, Receipts
 from app.errors import Unavailable
 from app.ledger.board import BoardWriter, Present, uuid_hash
-from app.ledger.journal import Batch, Journal
+from app.ledger.journal import Journal
 from app.ledger.ring import GRADE_BITS, node_tag
-from app.metering.place import board_path, journal_directory, lease_path, place, rings_directory
+from app.metering.courier import Courier, Taker, warn_of_refused
+from app.metering.door import Caller
+from app.metering.lease import DeviceLeases, DirectoryLease, LeasedSensor
+from app.metering.place import (
+    board_path,
+    journal_directory,
+    lease_path,
+    place,
+    raise_priority,
+    rings_directory,
+    totals_path,
+)
+from app.sensors.base import Sensor
 from app.sensors.discovery import discover, sensor_settings
 from app.sensors.process_table import Liveness, ProcessTable
 from app.units import NS_PER_S
@@ -40,7 +56,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_BATCHES_PER_DELIVERY = 64
 _DELIVERY_TIMEOUT_S = 30.0
 _RETRY_S = 1.0
 _IDLE_FLUSHES = 5  # a batch costs more than the readings in it; with nobody at work none is waited for
@@ -48,36 +63,33 @@ _HOUSEKEEPING_NS = 600 * NS_PER_S
 _SHOW_IDLE_NS = NS_PER_S
 _RESTART_AFTER_S = 10.0
 _RETIRE_WITHIN_S = 30.0
+_TRY_DOOR_AGAIN_S = 300.0
+_MAX_READINGS = 100_000
+"""Readings that wait in memory for the journal, of all devices: about twenty minutes of eight at 10 Hz, 15 MB."""
 
 
-class Lease:
-    """An exclusive lock on this host's devices: two raylets on one host must not book them twice."""
-
-    def __init__(self, config: Settings) -> None:
-        path = lease_path(config)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-
-    def acquire(self) -> bool:
-        """True once this process holds the lease; it is given back when the process ends."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
-
-
-def open_books(config: Settings) -> NodeBooks:
-    """The books of this node. The lease must be held: opening the journal begins an epoch."""
+def open_books(config: Settings, sensors: Sequence[Sensor] | None = None) -> NodeBooks:
+    """The books of this node, of every sensor it has unless told which. The directory must be leased."""
     here, clock = place(config), SystemClock()
-    found = discover(sensor_settings(backends=config.sensors), clock, here.machine, here.boot)
+    rings = RingWatch(rings_directory(config), here.boot, Liveness(), config.receipt_hours * 3600)
+    journal = Journal(journal_directory(config), journal_name(here))
+    lag_ns = round(config.settle_lag_s * NS_PER_S)
+    found = find_sensors(config) if sensors is None else sensors
+    return NodeBooks(here, found, clock, journal, rings, ProcessTable(), lag_ns)
+
+
+def find_sensors(config: Settings) -> Sequence[Sensor]:
+    """What this host has of what the settings ask for."""
+    here = place(config)
+    found = discover(sensor_settings(backends=config.sensors), SystemClock(), here.machine, here.boot)
     for backend, reason in found.unusable.items():
         _log.info("sensor %s is not used: %s", backend, reason)
-    rings = RingWatch(rings_directory(config), here.boot, Liveness(), config.receipt_hours * 3600)
-    # A new journal needs a new name: under the old one the store would take its first batches for repetitions.
-    journal = Journal(journal_directory(config), f"{here.machine}:{here.node}:{secrets.token_hex(4)}")
-    lag_ns = round(config.settle_lag_s * NS_PER_S)
-    return NodeBooks(here, found.sensors, clock, journal, rings, ProcessTable(), lag_ns)
+    return found.sensors
+
+
+def journal_name(here: Place) -> str:
+    """A new journal needs a new name: under an old one the store would take its first batches for repetitions."""
+    return f"{here.machine}:{here.node}:{secrets.token_hex(4)}"
 
 
 class Meter:
@@ -86,9 +98,11 @@ class Meter:
     def __init__(self, ray_node_id: str, resident: bool) -> None:
         self._config = settings()
         self._ray_node_id, self._resident = ray_node_id, resident
-        carbon = carbon_settings(zone=self._config.zone, pue=self._config.pue)
-        self._intensity = carbon.series().intensity_at(time.time_ns()).g_per_kwh * carbon.pue
+        self._carbon = carbon_settings(zone=self._config.zone, pue=self._config.pue)
+        self._intensity = self._carbon.series().intensity_at(time.time_ns()).g_per_kwh * self._carbon.pue
         self._books: NodeBooks | None = None
+        self._export: NodeExport | None = None
+        self._troubles = Troubles()
         self._lock = threading.Lock()
         self._committed = threading.Event()
         self._stop = threading.Event()
@@ -109,17 +123,24 @@ class Meter:
 
     def receipt(self, receipt_id: str) -> Receipt:
         """A receipt of this node. Raises NotFound, InvalidInput, or Unavailable before the books are open."""
+        return self._desk().receipt(receipt_id)
+
+    def receipts(self, receipt_ids: Sequence[str]) -> Receipts:
+        """Many receipts of this node. Raises Unavailable before the books are open."""
+        return self._desk().receipts(receipt_ids)
+
+    def _desk(self) -> ReceiptDesk:
         if self._books is None:
             raise Unavailable("the meter of this node is still starting; try again in a moment")
-        offset_ns = time.time_ns() - time.monotonic_ns()
-        return read_receipt(receipt_id, self._books.rings.open_for_receipt, self.tag(), self._intensity, offset_ns)
+        rings, offset_ns = self._books.rings, time.time_ns() - time.monotonic_ns()
+        return ReceiptDesk(self.tag(), rings.open_for_receipt, rings.is_watched, self._intensity, offset_ns)
 
     def leave(self, timeout_s: float = 15.0) -> bool:
         """Take a closing reading and deliver everything; False if the store did not acknowledge in time."""
         self._stop.set()
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            if self._left and not self._undelivered(1):
+            if self._left and not self._waiting():
                 return True
             time.sleep(0.05)
         return False
@@ -136,20 +157,45 @@ class Meter:
             os._exit(1)
 
     def _watch_node(self) -> None:
-        lease = Lease(self._config)
-        while not lease.acquire():
-            if self._stop.wait(_RETRY_S):
-                self._left = True
-                return
-        self._books = open_books(self._config)
-        threading.Thread(target=self._deliver_for_ever, name="deliver", daemon=True).start()
+        raise_priority()
+        sensors = self._leased_sensors()
+        if not sensors:
+            self._left = True
+            return
+        books = open_books(self._config, sensors)
+        self._export = NodeExport(books.journal, totals_path(self._config), self._lock, self._carbon, SystemClock())
+        self._books = books
+        threading.Thread(target=self._deliver_for_ever, args=(books,), name="deliver", daemon=True).start()
         board = BoardWriter(board_path(self._config))
         try:
-            self._sample(self._books, board)
-            self._close(self._books)
+            self._sample(books, board)
+            self._close(books)
         finally:
             board.close()
         self._left = True
+
+    def _leased_sensors(self) -> Sequence[Sensor]:
+        """Waits for devices that no other meter of this host books; empty when this meter is to go without any."""
+        directory, devices = DirectoryLease(lease_path(self._config)), DeviceLeases(_cluster())
+        begun = time.monotonic()
+        sensors: Sequence[Sensor] = ()
+        while True:
+            if directory.acquire():
+                sensors = sensors or find_sensors(self._config)
+                wanted = [device for sensor in sensors for device in sensor.devices if not device.parent]
+                held = devices.acquire(wanted)
+                if held or not wanted:
+                    self._say_missing(len(wanted) - len(held))
+                    return [LeasedSensor(sensor, held) for sensor in sensors]
+            if not self._resident and time.monotonic() - begun > self._config.linger_s:
+                self._ask_to_go()  # another meter books this host; waiting would keep the Ray node from growing idle
+            if self._stop.wait(_RETRY_S):
+                return ()
+
+    def _say_missing(self, count: int) -> None:
+        if count:
+            sentence = f"{count} devices are booked by another meter of this host"
+            self._troubles.begin("lease", sentence, time.time())
 
     def _sample(self, books: NodeBooks, board: BoardWriter) -> None:
         """Sample until told to stop or, unless resident, until work has been gone for the linger."""
@@ -159,8 +205,9 @@ class Meter:
         last_housekeeping_ns = shown_ns = 0
         while not self._stop.is_set():
             begun = time.monotonic()
-            with self._lock:
-                books.tick()
+            if not self._is_full(books):
+                with self._lock:
+                    books.tick()
             working = bool(books.rings.living)
             if working or time.monotonic_ns() - shown_ns >= _SHOW_IDLE_NS:
                 shown_ns = time.monotonic_ns()
@@ -183,56 +230,113 @@ class Meter:
         try:
             with self._lock:
                 batch = books.commit(final)
+                if batch is not None and self._export is not None:
+                    self._export.add(batch)
         except OSError as error:
-            _log.warning("the node journal cannot be written, readings wait in memory: %s", error)
+            sentence = f"the node journal cannot be written, readings wait in memory: {error}"
+            if self._troubles.begin("journal", sentence, time.time()):
+                _log.warning("%s", sentence)
+            self._committed.set()  # the courier tells of it
             return False
+        if self._troubles.end("journal"):
+            _log.warning("the node journal can be written again")
         self._committed.set()
         return batch is not None
+
+    def _is_full(self, books: NodeBooks) -> bool:
+        """While the journal takes nothing and memory is full of readings none are added: the counters count on."""
+        return sum(len(track.raw) for track in books.tracks.values()) >= _MAX_READINGS
 
     def _close(self, books: NodeBooks) -> None:
         """The closing reading; a leaving meter is then let go by the accountant once all is delivered."""
         with self._lock:
             books.tick()
         self._commit(books, final=True)
+        if self._export is not None:
+            self._export.close()
         if self._stop.is_set():
             return
         deadline = time.monotonic() + _RETIRE_WITHIN_S
         while time.monotonic() < deadline and not self._stop.is_set():
-            if not self._undelivered(1):
-                with contextlib.suppress(Exception):  # asked again, until the accountant ends this process
-                    _accountant().retire_meter(self._ray_node_id, ray.get_runtime_context().get_actor_id() or "")
+            if not self._waiting():
+                self._ask_to_go()
             time.sleep(_RETRY_S)
         if not self._stop.is_set():
             raise Unavailable("the accountant did not let this meter go in time")
 
+    def _ask_to_go(self) -> None:
+        """Asked again and again, until the accountant ends this process."""
+        with contextlib.suppress(Exception):
+            _accountant().retire_meter(self._ray_node_id, ray.get_runtime_context().get_actor_id() or "")
+
     # Delivering
 
-    def _undelivered(self, limit: int) -> list[Batch]:
+    def _waiting(self) -> int:
+        """Batches that were not acknowledged."""
         with self._lock:
-            return self._books.journal.unacknowledged(limit) if self._books else []
+            return self._books.journal.waiting if self._books else 0
 
-    def _deliver_for_ever(self) -> None:
-        books: BooksClient | None = None
+    def _deliver_for_ever(self, books: NodeBooks) -> None:
+        courier = Courier(
+            books.journal,
+            self._lock,
+            connect_to_accountant,
+            self._describe,
+            self._troubles,
+            lambda: journal_name(books.place),
+        )
         while True:
-            self._committed.wait(self._config.flush_s)
+            self._committed.wait(self._config.flush_s * _IDLE_FLUSHES)
             self._committed.clear()
+            now_s = time.time()
+            warn_of_refused(books.journal, self._troubles, now_s)
             try:
-                books = books or _accountant()
-                while batches := self._undelivered(_BATCHES_PER_DELIVERY):
-                    self._sync()
-                    books.deliver(batches, self._ray_node_id, _DELIVERY_TIMEOUT_S)
-                    with self._lock:
-                        if self._books:
-                            self._books.journal.acknowledge(batches[-1])
+                courier.deliver(now_s)
+                if self._troubles.end("accountant"):
+                    _log.warning("the accountant takes deliveries again")
             except Exception as error:
-                _log.warning("the accountant did not take a delivery, it waits in the journal: %s", error)
-                books = None
+                sentence = f"the accountant does not take deliveries, they wait in the journal: {error}"
+                if self._troubles.begin("accountant", sentence, now_s):
+                    _log.warning("%s", sentence)
                 time.sleep(_RETRY_S)
+                self._committed.set()
 
-    def _sync(self) -> None:
-        """Nothing is delivered that a power failure could take from the journal."""
-        if self._books:
-            self._books.journal.sync()
+    def _describe(self, waiting: int) -> MeterCondition:
+        books = self._books
+        assert books is not None, "the courier works for open books"  # noqa: S101
+        sentences = self._troubles.sentences(time.time())
+        return MeterCondition(books.journal.meter, books.place.node, self._ray_node_id, waiting, sentences)
+
+
+class _ByRay:
+    """Deliveries as calls of the accountant, for a node whose network lets Ray through and nothing else."""
+
+    def __init__(self, books: "BooksClient") -> None:
+        self._books, self._until_s = books, time.monotonic() + _TRY_DOOR_AGAIN_S
+
+    def deliver(self, delivery: Delivery) -> None:
+        if time.monotonic() > self._until_s:
+            raise Unavailable("it is time to try the accountant's door again")
+        self._books.deliver(delivery, _DELIVERY_TIMEOUT_S)
+
+    def close(self) -> None:
+        return None
+
+
+def connect_to_accountant() -> Taker:
+    """The accountant's door, or calls where the door cannot be reached. Raises Unavailable."""
+    books = _accountant()
+    plate = books.door()
+    try:
+        return Caller(plate, _DELIVERY_TIMEOUT_S)
+    except Unavailable as error:
+        _log.warning("%s; delivering by Ray calls, which cost the accountant more", error)
+        return _ByRay(books)
+
+
+def _cluster() -> str:
+    """Which ledger this is: a cluster has one."""
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _accountant() -> "BooksClient":
@@ -243,6 +347,7 @@ def _accountant() -> "BooksClient":
 
 def _show(board: BoardWriter, books: NodeBooks, intensity_g_per_kwh: float) -> None:
     """Put the present of the node on the board."""
+    now_ns = time.monotonic_ns()
     devices = [
         Present(
             uuid_hash(uuid),
@@ -250,10 +355,12 @@ def _show(board: BoardWriter, books: NodeBooks, intensity_g_per_kwh: float) -> N
             GRADE_BITS[track.device.grade],
             track.power_mw,
             track.floor.floor_mw,
+            track.pace.pace,
+            track.working.power_mw(now_ns),
         )
         for uuid, track in books.tracks.items()
     ]
-    board.write(time.monotonic_ns(), intensity_g_per_kwh, devices)
+    board.write(now_ns, intensity_g_per_kwh, devices)
 
 
 MeterActor = ray.remote(Meter)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from app.domain.reading import Device, ProcessUse, Reading, Vitals
+from app.domain.reading import Condition, Device, ProcessUse, Reading, Vitals
 
 
 class Sensor(Protocol):
@@ -34,6 +34,9 @@ class Sensor(Protocol):
 
     def processes(self, uuid: str) -> Sequence[ProcessUse]:
         """Processes on the device; empty where the device cannot tell. Never raises."""
+
+    def condition(self, uuid: str) -> Condition:
+        """How far the device's figures can be trusted, as known now. Cheap, reads nothing; never raises."""
 
     def close(self) -> None:
         """Release the backend; safe to call twice."""

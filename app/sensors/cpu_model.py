@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from app.clock import Clock
-from app.domain.reading import CounterReading, Device, DeviceKind, Grade, ProcessUse, Reading, Vitals
+from app.domain.reading import Condition, CounterReading, Device, DeviceKind, Grade, ProcessUse, Reading, Vitals
 from app.errors import SensorUnusable
 from app.sensors.base import Opened
 from app.units import NS_PER_S
@@ -98,6 +98,9 @@ class CpuModelSensor:
 
     def processes(self, uuid: str) -> Sequence[ProcessUse]:
         return ()
+
+    def condition(self, uuid: str) -> Condition:
+        return Condition()
 
     def close(self) -> None:
         if self._file >= 0:

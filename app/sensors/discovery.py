@@ -7,6 +7,7 @@ that can, and a device already offered is refused to a later backend.
     found.unusable["rapl"]        # why not, in a sentence
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -109,7 +110,7 @@ class Discovery:
 Opener = Callable[[SensorSettings, Clock, str, str], Opened]
 
 BACKENDS: Mapping[str, Opener] = {
-    "nvml": lambda settings, clock, machine, boot: open_nvml(clock, machine, boot),
+    "nvml": lambda settings, clock, machine, boot: open_nvml(clock, machine, boot, time.sleep),
     "rapl": lambda settings, clock, machine, boot: open_rapl(clock, machine, boot, settings.powercap_root),
     "cpu_model": lambda settings, clock, machine, boot: open_cpu_model(
         clock, machine, boot, settings.cpu_power(), settings.proc_root

@@ -1,83 +1,75 @@
 """NVIDIA GPUs through NVML: the cumulative energy counter, or power where the counter is missing.
 
-Knows nothing of Ray or CUDA_VISIBLE_DEVICES: it sees every GPU of the host, each by its UUID. pynvml (from
-nvidia-ml-py) is imported when a sensor is opened. Raises SensorUnusable only; `_REASONS` translates NVML's errors.
+Knows nothing of Ray or CUDA_VISIBLE_DEVICES: it sees every GPU of the host, each by its UUID, and below a partitioned
+one its MIG instances. pynvml (from nvidia-ml-py) is imported when a sensor is opened. Raises SensorUnusable only;
+nvml_errors translates. When NVML or a device goes away it is opened anew, ever more seldom until that helps.
 
-    opened = open_nvml(clock, machine, boot)
+    opened = open_nvml(clock, machine, boot, time.sleep)
     reading = opened.sensor.read(opened.sensor.devices[0].uuid)
     opened.sensor.close()
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.clock import Clock
-from app.domain.reading import CounterReading, Device, DeviceKind, Grade, PowerReading, ProcessUse, Reading, Vitals
+from app.domain.reading import Condition, Device, DeviceKind, Grade, PowerReading, ProcessUse, Reading, Vitals
 from app.errors import SensorUnusable
 from app.sensors.base import Opened
-from app.units import UJ_PER_MJ
+from app.sensors.energy_counter import EnergyCounter, Pause, seek
+from app.sensors.nvml_errors import HANDLE_IS_STALE, NEVER_OFFERED, UNINITIALIZED, translated
+from app.sensors.nvml_mig import instances_of
+from app.sensors.nvml_power import instant_power, usage
+from app.sensors.nvml_processes import busy_processes, residents
+from app.sensors.watched_counter import WatchedCounter
+from app.units import NS_PER_S, UJ_PER_MJ
 
-_REASONS: Mapping[int, str] = {
-    1: "NVML is not initialised (any more); open the sensor again",
-    2: "NVML refuses an argument; driver and nvidia-ml-py may not fit together, update the older one",
-    3: "this GPU or driver does not offer it",
-    4: "no permission; run as a user that may open /dev/nvidiactl, or lift the driver's restriction on profiling",
-    5: "NVML was initialised twice; restart the process",
-    6: "NVML does not find it",
-    7: "NVML's answer is larger than the room given; update nvidia-ml-py",
-    8: "a GPU lacks external power; check its power cables",
-    9: "the NVIDIA driver is not loaded; try `nvidia-smi`, then `modprobe nvidia`",
-    10: "NVML did not answer in time; the GPU may hang, see `dmesg` for Xid errors",
-    11: "the kernel has an interrupt problem with a GPU; see `dmesg`",
-    12: "libnvidia-ml.so.1 is not found; install the NVIDIA driver, or in a container use the NVIDIA container runtime",
-    13: "the installed driver is too old to know this function; update it",
-    14: "the GPU's infoROM is corrupted; see `nvidia-smi -q`",
-    15: "the GPU is lost: it fell off the bus; see `dmesg` for Xid errors, then reset it or reboot",
-    16: "the GPU must be reset before it can be used: `nvidia-smi --gpu-reset`, or reboot",
-    17: "the operating system (or a cgroup) blocks the call; give the process access to /dev/nvidia*",
-    18: "driver and libnvidia-ml.so.1 have different versions; reboot or reload the driver after its update",
-    19: "the GPU is in use by somebody who excludes others",
-    20: "the host has too little memory for NVML",
-    21: "NVML has no data for it yet",
-    22: "a vGPU does not offer it while ECC is on",
-    23: "NVML lacks resources for the call",
-    24: "the GPU does not know this frequency",
-    25: "nvidia-ml-py and the driver differ about a structure; update the older one",
-    26: "the driver has withdrawn this function; update nvidia-ml-py",
-    27: "the driver is not ready yet; try again in some seconds",
-    28: "NVML finds no GPU; see `nvidia-smi`",
-    29: "the GPU is in a state that forbids the call",
-    30: "the GPU does not know this kind of reset",
-    999: "NVML fails for an unknown reason; see `nvidia-smi` and `dmesg`",
-}
-"""Every error code of nvidia-ml-py 13 and what a person can do about it."""
-
-# The driver refuses the call itself, not this attempt of it: look for another way to read.
-_NEVER_OFFERED = frozenset({3, 13, 22, 26})
-_NO_SAMPLES = 6
-_SAMPLE_WINDOW_US = 1_000_000
 _TEMPERATURE_GPU = 0
+_FIRST_RETRY_NS = 5 * NS_PER_S
+_LAST_RETRY_NS = 60 * NS_PER_S
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Gpu:
+    """A GPU or an instance; the handle is another one after NVML was opened anew."""
+
     device: Device
     handle: Any
-    has_counter: bool
+    counter: WatchedCounter | None = None
+    """None: it tells power only, or is an instance."""
+    instances: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Retry:
+    """When to open NVML anew: at once, then ever more seldom."""
+
+    not_before_ns: int = 0
+    wait_ns: int = _FIRST_RETRY_NS
+    opened_anew: int = field(default=0)
+
+    def allowed(self, now_ns: int) -> bool:
+        if now_ns < self.not_before_ns:
+            return False
+        self.not_before_ns = now_ns + self.wait_ns
+        self.wait_ns = min(2 * self.wait_ns, _LAST_RETRY_NS)
+        return True
+
+    def helped(self) -> None:
+        self.wait_ns = _FIRST_RETRY_NS
+        self.opened_anew += 1
 
 
 class NvmlSensor:
-    """Opened NVML. One NVML call a reading; handles are looked up once."""
+    """Opened NVML. One NVML call a reading, rarely more; handles are looked up once."""
 
     name = "nvml"
 
-    def __init__(self, vendor: Any, clock: Clock, gpus: Sequence[_Gpu]) -> None:
-        self._vendor = vendor
-        self._clock = clock
-        self._gpus = {gpu.device.uuid: gpu for gpu in gpus}
+    def __init__(self, vendor: Any, clock: Clock, pause: Pause | None = None) -> None:
+        self._vendor, self._clock, self._pause = vendor, clock, pause
+        self._gpus: dict[str, _Gpu] = {}
+        self._retry = _Retry()
         self._open = True
 
     @property
@@ -85,19 +77,19 @@ class NvmlSensor:
         return tuple(gpu.device for gpu in self._gpus.values())
 
     def read(self, uuid: str) -> Reading:
-        """The counter (mJ, exactly 1000 uJ each) or the power now, stamped with the middle of the call."""
+        """The counter (mJ, exactly 1000 uJ each) at its last update, or the power now."""
         gpu = self._gpus.get(uuid)
         if gpu is None or not self._open:
             raise SensorUnusable(f"nvml: {uuid} is not open here; it has {', '.join(self._gpus)}")
-        before_ns = self._clock.monotonic_ns()
+        if gpu.device.parent:
+            raise SensorUnusable(f"nvml: {uuid} is an instance without a counter; read its parent {gpu.device.parent}")
         try:
-            if gpu.has_counter:
-                counter_uj = self._vendor.nvmlDeviceGetTotalEnergyConsumption(gpu.handle) * UJ_PER_MJ
-                return CounterReading((before_ns + self._clock.monotonic_ns()) // 2, counter_uj)
-            power_mw = self._vendor.nvmlDeviceGetPowerUsage(gpu.handle)
-            return PowerReading((before_ns + self._clock.monotonic_ns()) // 2, power_mw)
-        except self._vendor.NVMLError as error:
-            raise _translated(error, f"reading {uuid}") from error
+            return self._read(gpu)
+        except SensorUnusable as failure:
+            code = getattr(failure.__cause__, "value", 0)
+            if code in HANDLE_IS_STALE and self._opened_anew(code):
+                return self._read(gpu)
+            raise
 
     def vitals(self, uuid: str) -> Vitals:
         gpu = self._gpus.get(uuid)
@@ -106,7 +98,7 @@ class NvmlSensor:
         busy = self._asked(self._vendor.nvmlDeviceGetUtilizationRates, gpu.handle)
         memory = self._asked(self._vendor.nvmlDeviceGetMemoryInfo, gpu.handle)
         return Vitals(
-            power_mw=self._asked(self._vendor.nvmlDeviceGetPowerUsage, gpu.handle),
+            power_mw=usage(self._vendor, gpu.handle),
             utilization=None if busy is None else busy.gpu / 100,
             memory_used_bytes=None if memory is None else memory.used,
             memory_total_bytes=None if memory is None else memory.total,
@@ -114,36 +106,98 @@ class NvmlSensor:
         )
 
     def processes(self, uuid: str) -> Sequence[ProcessUse]:
-        """Compute processes, and others that were busy; utilisation is the mean of the last second's samples."""
+        """Compute processes, and others that were busy; utilisation is the mean of the last second's samples.
+
+        Of a partitioned GPU: those of all its instances, where NVML tells no utilisation.
+        """
         gpu = self._gpus.get(uuid)
         if gpu is None:
             return ()
-        listed = self._asked(self._vendor.nvmlDeviceGetComputeRunningProcesses, gpu.handle) or ()
-        busy = self._busy_processes(gpu.handle)
-        memory = {process.pid: process.usedGpuMemory for process in listed}
-        # Without a sample a process was not busy; without any answer nobody can tell.
-        return tuple(
-            ProcessUse(pid, None if busy is None else busy.get(pid, 0.0), memory.get(pid))
-            for pid in sorted(memory.keys() | (busy or {}).keys())
-        )
+        if gpu.instances or gpu.device.parent:
+            handles = [gpu.handle, *(self._gpus[instance].handle for instance in gpu.instances)]
+            return residents(self._vendor, handles)
+        return busy_processes(self._vendor, gpu.handle, self._clock.wall_ns() // 1000)
+
+    def condition(self, uuid: str) -> Condition:
+        gpu = self._gpus.get(uuid)
+        return Condition() if gpu is None or gpu.counter is None else gpu.counter.condition()
 
     def close(self) -> None:
         if self._open:
             self._open = False
             self._asked(self._vendor.nvmlShutdown)
 
-    def _busy_processes(self, handle: Any) -> dict[int, float] | None:
-        """Mean utilisation 0..1 by pid over the last second; None where the driver does not tell."""
-        since_us = self._clock.wall_ns() // 1000 - _SAMPLE_WINDOW_US
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def _read(self, gpu: _Gpu) -> Reading:
+        if gpu.counter is None:
+            before_ns = self._clock.monotonic_ns()
+            power_mw = self._called(gpu, self._vendor.nvmlDeviceGetPowerUsage)
+            return PowerReading((before_ns + self._clock.monotonic_ns()) // 2, power_mw)
+        if self._pause is not None and gpu.counter.counter.seek_due(self._clock.monotonic_ns()):
+            self._seek(self._pause)
+        return gpu.counter.read()
+
+    def _called(self, gpu: _Gpu, call: Callable[[Any], int]) -> int:
         try:
-            samples = self._vendor.nvmlDeviceGetProcessUtilization(handle, since_us)
+            return call(gpu.handle)
         except self._vendor.NVMLError as error:
-            return {} if error.value == _NO_SAMPLES else None
-        by_pid: dict[int, list[int]] = defaultdict(list)
-        for sample in samples:
-            if sample.timeStamp > since_us and sample.pid:
-                by_pid[sample.pid].append(sample.smUtil)
-        return {pid: min(fmean(percents) / 100, 1.0) for pid, percents in by_pid.items()}
+            raise translated(error, f"reading {gpu.device.uuid}") from error
+
+    def _seek(self, pause: Pause) -> None:
+        """Find the update periods of all counters that have none, together."""
+        counters = [gpu.counter.counter for gpu in self._gpus.values() if gpu.counter is not None]
+        seek([counter for counter in counters if not counter.ticks.known], self._clock, pause)
+
+    def _opened_anew(self, code: int) -> bool:
+        """Shut NVML down and open it again, with new handles; False if that failed or is not due yet."""
+        if not self._retry.allowed(self._clock.monotonic_ns()):
+            return False
+        if code != UNINITIALIZED:
+            self._asked(self._vendor.nvmlShutdown)
+        try:
+            self._vendor.nvmlInit()
+        except self._vendor.NVMLError:
+            return False
+        for gpu in self._gpus.values():
+            gpu.handle = self._asked(self._vendor.nvmlDeviceGetHandleByUUID, gpu.device.uuid) or gpu.handle
+        self._retry.helped()
+        return True
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    def add_gpu(self, index: int, machine: str, boot: str) -> None:
+        """Open one GPU and its instances. Raises NVMLError."""
+        vendor = self._vendor
+        handle = vendor.nvmlDeviceGetHandleByIndex(index)
+        has_counter = _has_counter(vendor, handle)
+        device = Device(
+            machine=machine,
+            boot=boot,
+            uuid=vendor.nvmlDeviceGetUUID(handle),
+            kind=DeviceKind.GPU,
+            name=vendor.nvmlDeviceGetName(handle),
+            grade=Grade.COUNTER if has_counter else Grade.INTEGRATED,
+            vendor="nvidia",
+        )
+        gpu = self._gpus[device.uuid] = _Gpu(device, handle)
+        if has_counter:
+            gpu.counter = self._watched(gpu)
+        instances = instances_of(vendor, device, handle)
+        gpu.instances = tuple(instance.uuid for instance, _ in instances)
+        self._gpus |= {instance.uuid: _Gpu(instance, own) for instance, own in instances}
+
+    def _watched(self, gpu: _Gpu) -> WatchedCounter:
+        energy_mj = self._vendor.nvmlDeviceGetTotalEnergyConsumption
+        power_mw, note = instant_power(self._vendor, gpu.handle)
+
+        def look_uj() -> int:
+            return self._called(gpu, energy_mj) * UJ_PER_MJ
+
+        counter = EnergyCounter(f"nvml: {gpu.device.uuid}", look_uj, self._clock, self._pause)
+        return WatchedCounter(counter, lambda: power_mw(gpu.handle), self._clock, note)
+
+    # -- asking ----------------------------------------------------------------------------------------------------
 
     def _asked(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """What `call` answers, None where NVML refuses."""
@@ -153,22 +207,25 @@ class NvmlSensor:
             return None
 
 
-def open_nvml(clock: Clock, machine: str, boot: str) -> Opened:
-    """Open NVML and every GPU it can read. Raises SensorUnusable if there is none."""
+def open_nvml(clock: Clock, machine: str, boot: str, pause: Pause | None = None) -> Opened:
+    """Open NVML and every GPU it can read. Raises SensorUnusable if there is none.
+
+    Without a `pause` (time.sleep, say) update periods are not sought, and readings are stamped with the call.
+    """
     vendor = _load()
     try:
         vendor.nvmlInit()
     except vendor.NVMLError as error:
-        raise _translated(error, "starting NVML") from error
+        raise translated(error, "starting NVML") from error
+    sensor = NvmlSensor(vendor, clock, pause)
     try:
-        gpus, unusable = _find_gpus(vendor, machine, boot)
+        unusable = _add_gpus(vendor, sensor, machine, boot)
+        if not sensor.devices:
+            raise SensorUnusable("; ".join(unusable.values()) or "nvml: the driver works and sees no GPU")
     except BaseException:
-        vendor.nvmlShutdown()
+        sensor.close()
         raise
-    if not gpus:
-        vendor.nvmlShutdown()
-        raise SensorUnusable("; ".join(unusable.values()) or "nvml: the driver works and sees no GPU")
-    return Opened(NvmlSensor(vendor, clock, gpus), unusable)
+    return Opened(sensor, unusable)
 
 
 def _load() -> Any:
@@ -179,34 +236,19 @@ def _load() -> Any:
     return pynvml
 
 
-def _find_gpus(vendor: Any, machine: str, boot: str) -> tuple[list[_Gpu], dict[str, str]]:
+def _add_gpus(vendor: Any, sensor: NvmlSensor, machine: str, boot: str) -> Mapping[str, str]:
+    """Open every GPU; those that do not open, with the reason."""
     try:
         count = vendor.nvmlDeviceGetCount()
     except vendor.NVMLError as error:
-        raise _translated(error, "counting the GPUs") from error
-    gpus: list[_Gpu] = []
+        raise translated(error, "counting the GPUs") from error
     unusable: dict[str, str] = {}
     for index in range(count):
         try:
-            gpus.append(_open_gpu(vendor, index, machine, boot))
+            sensor.add_gpu(index, machine, boot)
         except vendor.NVMLError as error:
-            unusable[f"nvml/{index}"] = str(_translated(error, f"opening GPU {index}"))
-    return gpus, unusable
-
-
-def _open_gpu(vendor: Any, index: int, machine: str, boot: str) -> _Gpu:
-    handle = vendor.nvmlDeviceGetHandleByIndex(index)
-    has_counter = _has_counter(vendor, handle)
-    device = Device(
-        machine=machine,
-        boot=boot,
-        uuid=vendor.nvmlDeviceGetUUID(handle),
-        kind=DeviceKind.GPU,
-        name=vendor.nvmlDeviceGetName(handle),
-        grade=Grade.COUNTER if has_counter else Grade.INTEGRATED,
-        vendor="nvidia",
-    )
-    return _Gpu(device, handle, has_counter)
+            unusable[f"nvml/{index}"] = str(translated(error, f"opening GPU {index}"))
+    return unusable
 
 
 def _has_counter(vendor: Any, handle: Any) -> bool:
@@ -214,13 +256,8 @@ def _has_counter(vendor: Any, handle: Any) -> bool:
     try:
         vendor.nvmlDeviceGetTotalEnergyConsumption(handle)
     except vendor.NVMLError as error:
-        if error.value not in _NEVER_OFFERED:
+        if error.value not in NEVER_OFFERED:
             raise
         vendor.nvmlDeviceGetPowerUsage(handle)
         return False
     return True
-
-
-def _translated(error: Any, doing: str) -> SensorUnusable:
-    reason = _REASONS.get(error.value, "this driver answers with an error that nvidia-ml-py does not know; update it")
-    return SensorUnusable(f"nvml: {doing}: {reason} (NVML error {error.value}: {error})")

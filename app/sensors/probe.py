@@ -15,6 +15,9 @@ from app.sensors.base import Sensor
 from app.sensors.discovery import Discovery, SensorSettings
 from app.units import power_of_energy
 
+# An update period is sought at the second reading and confirmed at a later one.
+_READINGS_TO_KNOW = 3
+
 _Result = Reading | SensorUnusable
 _Readings = dict[str, _Result]
 
@@ -47,6 +50,15 @@ class DeviceProbe(_View):
     processes: int
     failure: str
     """Why it could not be read; empty when it could."""
+    parent: str = ""
+    """Of an instance: the device whose counter it shares, and which is read for it; empty of others."""
+    compute_share: float = 1.0
+    update_period_ns: int | None = None
+    """Of its energy counter, as measured between the readings; None: not known."""
+    counter_to_power: float | None = None
+    disputed: bool = False
+    notes: tuple[str, ...] = ()
+    """What its sensor says of it, a sentence each."""
 
 
 class BackendProbe(_View):
@@ -73,10 +85,12 @@ class ProbeResult(_View):
 
 
 def probe(settings: SensorSettings, found: Discovery, pause: Callable[[], None]) -> ProbeResult:
-    """Read every device of `found` twice with one `pause` in between."""
+    """Read every device of `found` twice with one `pause` in between, and then until sensors know their devices."""
     first = _read_all(found)
     pause()
     second = _read_all(found)
+    for _ in range(_READINGS_TO_KNOW):
+        _read_all(found)
     sensors = {sensor.name: sensor for sensor in found.sensors}
     return ProbeResult(
         backends=tuple(_backend(name, sensors.get(name), found, first, second) for name in settings.backends)
@@ -84,7 +98,13 @@ def probe(settings: SensorSettings, found: Discovery, pause: Callable[[], None])
 
 
 def _read_all(found: Discovery) -> _Readings:
-    return {device.uuid: _read(sensor, device.uuid) for sensor in found.sensors for device in sensor.devices}
+    """A reading of every device; instances have none of their own."""
+    return {
+        device.uuid: _read(sensor, device.uuid)
+        for sensor in found.sensors
+        for device in sensor.devices
+        if not device.parent
+    }
 
 
 def _read(sensor: Sensor, uuid: str) -> _Result:
@@ -95,7 +115,11 @@ def _read(sensor: Sensor, uuid: str) -> _Result:
 
 
 def _backend(name: str, sensor: Sensor | None, found: Discovery, first: _Readings, second: _Readings) -> BackendProbe:
-    devices = [_device(each, sensor, first[each.uuid], second[each.uuid]) for each in sensor.devices] if sensor else ()
+    devices = (
+        [_device(each, sensor, first.get(each.uuid), second.get(each.uuid)) for each in sensor.devices]
+        if sensor
+        else ()
+    )
     return BackendProbe(
         name=name,
         usable=sensor is not None,
@@ -107,8 +131,8 @@ def _backend(name: str, sensor: Sensor | None, found: Discovery, first: _Reading
     )
 
 
-def _device(device: Device, sensor: Sensor, first: _Result, second: _Result) -> DeviceProbe:
-    vitals = sensor.vitals(device.uuid)
+def _device(device: Device, sensor: Sensor, first: _Result | None, second: _Result | None) -> DeviceProbe:
+    vitals, condition = sensor.vitals(device.uuid), sensor.condition(device.uuid)
     moved_uj, interval_ns = _movement(first, second)
     power_mw = vitals.power_mw
     if power_mw is None and isinstance(second, PowerReading):
@@ -131,12 +155,20 @@ def _device(device: Device, sensor: Sensor, first: _Result, second: _Result) -> 
         memory_total_bytes=vitals.memory_total_bytes,
         temperature_c=vitals.temperature_c,
         processes=len(sensor.processes(device.uuid)),
+        parent=device.parent,
+        compute_share=device.compute_share,
+        update_period_ns=condition.update_period_ns,
+        counter_to_power=condition.counter_to_power,
+        disputed=condition.disputed,
+        notes=condition.notes,
         failure=str(second) if isinstance(second, SensorUnusable) else "",
     )
 
 
-def _movement(first: _Result, second: _Result) -> tuple[int | None, int | None]:
+def _movement(first: _Result | None, second: _Result | None) -> tuple[int | None, int | None]:
     """Microjoules and nanoseconds between two readings, each None where there is none."""
+    if first is None or second is None:
+        return None, None
     if isinstance(first, SensorUnusable) or isinstance(second, SensorUnusable):
         return None, None
     interval_ns = second.at_ns - first.at_ns

@@ -1,7 +1,8 @@
 """CPU time of the host's processes, by the kernel's own clocks: who kept the host busy.
 
 Reads each process's CPU clock (nanoseconds, all threads) and the host's busy time (10 ms jiffies). Knows which
-processes belong to Ray by their command line; whose work they do is decided elsewhere.
+processes belong to Ray by their command line, and which are children (a data loader) of those that were asked for:
+their time is their parent's. Whose work it is is decided elsewhere.
 
     table = ProcessTable()
     before, after = table.snapshot(pids), table.snapshot(pids)
@@ -18,7 +19,8 @@ from app.units import NS_PER_S
 
 _TICK_NS = NS_PER_S // os.sysconf("SC_CLK_TCK")
 _RAY_NAMES = ("raylet", "gcs_server", "haproxy")
-_RAY_MARKS = (b"ray::", b"ray/_private/", b"ray/dashboard/", b"ray/core/")
+_RAY_TITLE = b"ray::"  # of a worker; a process that it forks inherits the title
+_RAY_MARKS = (b"ray/_private/", b"ray/dashboard/", b"ray/core/")
 _SCANS_UNTIL_KNOWN = 4  # a process may still replace its command line (exec, setproctitle) shortly after its birth
 
 
@@ -73,7 +75,7 @@ class ProcessSnapshot:
     busy_ns: int
     """Of all CPUs together, since boot."""
     cpu_ns: dict[int, int] = field(default_factory=dict)
-    """By pid, of the processes that were asked for and of Ray's own; cumulative since their birth."""
+    """By pid, of the processes that were asked for, with their children, and of Ray's own; cumulative since birth."""
     ray_pids: frozenset[int] = frozenset()
     """Which of them are Ray's."""
 
@@ -85,20 +87,29 @@ class ProcessTable:
         self._proc, self._rescan_ns = proc, rescan_ns
         self._scans: dict[int, int] = {}
         self._ray: frozenset[int] = frozenset()
+        self._infrastructure: set[int] = set()
+        self._parents: dict[int, int] = {}
+        self._owners: frozenset[int] = frozenset()
+        self._families: dict[int, _Family] = {}
         self._scanned_ns = -rescan_ns
         self._stat = -1
 
     def snapshot(self, pids: Iterable[int], now_ns: int) -> ProcessSnapshot:
         """CPU time now of `pids` and of Ray's processes; those that are gone are left out."""
+        owners = frozenset(pids)
         if now_ns - self._scanned_ns >= self._rescan_ns:
             self._scan()
             self._scanned_ns = now_ns
+            self._gather(owners)
+        elif owners != self._owners:
+            self._gather(owners)
+        children = {child for family in self._families.values() for child in family.children}
         cpu_ns = {}
-        for pid in self._ray.union(pids):
+        for pid in self._ray.union(owners) - children:
             used = cpu_time_ns(pid)
             if used is not None:
-                cpu_ns[pid] = used
-        return ProcessSnapshot(self._busy_ns(), cpu_ns, self._ray)
+                cpu_ns[pid] = used + (self._families[pid].cpu_ns() if pid in self._families else 0)
+        return ProcessSnapshot(self._busy_ns(), cpu_ns, self._ray - children)
 
     def _busy_ns(self) -> int:
         """Busy time of all CPUs: user, nice, system, irq, softirq of /proc/stat (guest time is within user)."""
@@ -113,11 +124,35 @@ class ProcessTable:
         alive = [int(name) for name in os.listdir(self._proc) if name.isdigit()]
         ray = set()
         for pid in alive:
-            scans = self._scans.get(pid, 0)
-            if pid in self._ray or (scans < _SCANS_UNTIL_KNOWN and self._is_ray(pid)):
+            if pid in self._ray or (self._scans.get(pid, 0) < _SCANS_UNTIL_KNOWN and self._is_ray(pid)):
                 ray.add(pid)
         self._ray = frozenset(ray)
+        self._infrastructure &= ray
+        self._parents = {pid: self._parents[pid] if pid in self._parents else self._parent(pid) for pid in alive}
         self._scans = {pid: min(self._scans.get(pid, 0) + 1, _SCANS_UNTIL_KNOWN) for pid in alive}
+
+    def _gather(self, owners: frozenset[int]) -> None:
+        """Find the children of `owners`, and theirs; Ray's own services are nobody's, whoever started them."""
+        self._owners = owners
+        children: dict[int, set[int]] = {}
+        for pid in self._parents:
+            owner = pid
+            while owner > 1 and (owner not in owners or owner == pid) and owner not in self._infrastructure:
+                owner = self._parents.get(owner, 0)
+            if owner in owners and owner != pid and pid not in owners:
+                children.setdefault(owner, set()).add(pid)
+        families = {owner: self._families.get(owner, _Family()) for owner in children.keys() | self._families.keys()}
+        self._families = {owner: family for owner, family in families.items() if owner in owners}
+        for owner, family in self._families.items():
+            family.children = frozenset(children.get(owner, ()))
+
+    def _parent(self, pid: int) -> int:
+        """Who started a process; 0 when it is gone."""
+        try:
+            with open(self._proc / str(pid) / "stat", "rb") as file:
+                return int(file.read(512).rpartition(b")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            return 0
 
     def _is_ray(self, pid: int) -> bool:
         try:
@@ -126,4 +161,26 @@ class ProcessTable:
         except OSError:
             return False
         program = os.path.basename(command.split(b"\0", 1)[0]).decode(errors="replace")
-        return program in _RAY_NAMES or any(mark in command for mark in _RAY_MARKS)
+        if program in _RAY_NAMES or any(mark in command for mark in _RAY_MARKS):
+            self._infrastructure.add(pid)
+            return True
+        return _RAY_TITLE in command
+
+
+class _Family:
+    """The children of one process, the dead ones' time included as far as it was seen."""
+
+    def __init__(self) -> None:
+        self.children: frozenset[int] = frozenset()
+        self._seen: dict[int, int] = {}
+        self._buried_ns = 0
+
+    def cpu_ns(self) -> int:
+        """CPU time of all of them so far; never falls."""
+        for child in self.children | self._seen.keys():
+            used = cpu_time_ns(child)
+            if used is not None and child in self.children:
+                self._seen[child] = max(used, self._seen.get(child, 0))
+            else:
+                self._buried_ns += self._seen.pop(child, 0)
+        return self._buried_ns + sum(self._seen.values())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.clock import Clock
-from app.domain.reading import CounterReading, Device, DeviceKind, Grade, ProcessUse, Reading, Vitals
+from app.domain.reading import Condition, CounterReading, Device, DeviceKind, Grade, ProcessUse, Reading, Vitals
 from app.errors import SensorUnusable
 from app.sensors.base import Opened
 
@@ -63,6 +63,9 @@ class RaplSensor:
 
     def processes(self, uuid: str) -> Sequence[ProcessUse]:
         return ()
+
+    def condition(self, uuid: str) -> Condition:
+        return Condition()
 
     def close(self) -> None:
         return None

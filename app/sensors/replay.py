@@ -21,7 +21,17 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.clock import Clock
-from app.domain.reading import CounterReading, Device, DeviceKind, Grade, PowerReading, ProcessUse, Reading, Vitals
+from app.domain.reading import (
+    Condition,
+    CounterReading,
+    Device,
+    DeviceKind,
+    Grade,
+    PowerReading,
+    ProcessUse,
+    Reading,
+    Vitals,
+)
 from app.errors import SensorUnusable
 from app.sensors.base import Opened
 
@@ -101,6 +111,9 @@ class ReplaySensor:
 
     def processes(self, uuid: str) -> Sequence[ProcessUse]:
         return ()
+
+    def condition(self, uuid: str) -> Condition:
+        return Condition()
 
     def close(self) -> None:
         return None

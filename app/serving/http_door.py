@@ -6,6 +6,7 @@ per second of a small model, so this is routes, a bounded body and headers by ha
     GET  ""  or /versions/<v>          metadata          GET  .../ready      is it loaded
     POST .../infer                     inference         HEAD wherever GET is
 
+`infer?settle=true` answers with the settled receipt, or after `settle_timeout_s` seconds with the provisional one.
 Every refusal is `{"error": "..."}` with the status of its class in app/errors.py.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 from app.errors import InvalidInput, JoulekeeperError, NotFound, TooLarge
 from app.protocol import oip_http
 from app.serving.metered import MeteredModel
+from app.serving.settling import settle_of_query
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -102,12 +104,14 @@ class HttpDoor:
     async def _infer(self, scope: Scope, receive: Receive) -> _Response:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         _check_encoding(headers)
+        settle_s = settle_of_query(scope.get("query_string", b""))
         body = await _read_body(headers, receive, self._model.args.max_body_bytes)
         signature = self._model.signature
         encoded, told = await self._model.answer(
             partial(oip_http.parse_request, body, signature),
             partial(oip_http.build_response, signature=signature),
             carrier=scope["headers"],
+            settle_s=settle_s,
         )
         return _Response(encoded, headers=told)
 

@@ -27,13 +27,15 @@ from app.protocol.messages import InferRequest, InferResponse, ModelSignature, s
 from app.protocol.tensors import bytes_array, dtype_of
 from app.serving.args import ModelArgs
 from app.serving.receipts import Receipt, as_metadata, receipt_of
+from app.serving.settling import settled
 from app.telemetry.tracing import Carrier, RequestSpan, request_span
 
 if TYPE_CHECKING:
-    from app.metering.client import WorkClient
+    from app.metering.client import OpenSlice, WorkClient
     from app.models.runners.base import Runner
 
 Encoded = TypeVar("Encoded")
+Result = TypeVar("Result")
 
 _log = logging.getLogger("ray.serve")
 
@@ -87,13 +89,20 @@ class MeteredModel:
         decode: Callable[[], InferRequest],
         encode: Callable[[InferResponse], Encoded],
         carrier: Carrier = (),
+        settle_s: float = 0.0,
     ) -> tuple[Encoded, list[tuple[str, str]]]:
         """Decode, run and encode one request; returns with it the headers of its response, receipt and trace.
 
-        `carrier` holds the caller's trace context. What fails inside the model is logged, and told by its type.
+        `carrier` holds the caller's trace context. For `settle_s` at most it waits for the settled receipt, and lets
+        others run meanwhile. What fails inside the model is logged, and told by its type.
         """
         with request_span(f"{self.args.name} infer", carrier) as span:
-            encoded, receipt = await self._in_thread(decode, encode)
+            if settle_s:
+                request, outputs, work = await self._in_thread(self._infer, decode)
+                await settled(work, settle_s)
+                encoded, receipt = await self._in_thread(_encoded, encode, request, outputs, work)
+            else:
+                encoded, receipt = await self._in_thread(self._answer, decode, encode)
             if span.is_recording:
                 self._describe(span, receipt)
         return encoded, [*as_metadata(receipt), *span.headers.items()]
@@ -104,15 +113,12 @@ class MeteredModel:
         self._thread.shutdown(wait=False)
         self._client.close()
 
-    async def _in_thread(
-        self, decode: Callable[[], InferRequest], encode: Callable[[InferResponse], Encoded]
-    ) -> tuple[Encoded, Receipt]:
-        runner = self._runner
-        if runner is None:
+    async def _in_thread(self, step: Callable[..., Result], *arguments: object) -> Result:
+        if self._runner is None:
             raise self._unavailable()
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, self._answer, runner, decode, encode)
+            return await loop.run_in_executor(self._thread, step, *arguments)
         except JoulekeeperError:
             raise
         except Exception as error:
@@ -137,19 +143,33 @@ class MeteredModel:
         return runner
 
     def _answer(
-        self,
-        runner: "Runner",
-        decode: Callable[[], InferRequest],
-        encode: Callable[[InferResponse], Encoded],
+        self, decode: Callable[[], InferRequest], encode: Callable[[InferResponse], Encoded]
     ) -> tuple[Encoded, Receipt]:
+        return _encoded(encode, *self._infer(decode))
+
+    def _infer(self, decode: Callable[[], InferRequest]) -> tuple[InferRequest, dict[str, np.ndarray], "OpenSlice"]:
+        runner = self._runner
+        if runner is None:
+            raise self._unavailable()
+        mark = self._client.mark()
         request = decode()
-        work = self._client.begin(self._account, weight=runner.weight(request.inputs))
+        # Reading the request is work for it; one that cannot be read has no receipt, and no slice.
+        work = self._client.begin(self._account, weight=runner.weight(request.inputs), since=mark)
         try:
             outputs = runner.run(request.inputs)
         finally:
             work.end()
-        receipt = receipt_of(work)
-        return encode(InferResponse(request.id, select_outputs(request, outputs), receipt)), receipt
+        return request, outputs, work
+
+
+def _encoded(
+    encode: Callable[[InferResponse], Encoded],
+    request: InferRequest,
+    outputs: dict[str, np.ndarray],
+    work: "OpenSlice",
+) -> tuple[Encoded, Receipt]:
+    receipt = receipt_of(work)
+    return encode(InferResponse(request.id, select_outputs(request, outputs), receipt)), receipt
 
 
 def _limit_threads(count: int) -> None:

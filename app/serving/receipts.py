@@ -1,7 +1,8 @@
 """The receipt of one request as its response carries it.
 
 Knows nothing of HTTP or gRPC beyond the names that both use: `receipt_id`, `energy_uj`, `carbon_ugco2e`, `grade`,
-`provisional`, bare as response parameters and behind `x-joulekeeper-` as headers and trailing metadata.
+`provisional`, and beside them, never in them, the shares of load and warm time: `load_share_uj`, `warm_share_uj`. Bare
+as response parameters and behind `x-joulekeeper-` as headers and trailing metadata.
 """
 
 from typing import TYPE_CHECKING
@@ -16,7 +17,8 @@ PREFIX = "x-joulekeeper-"
 Receipt = dict[str, Parameter]
 
 
-_HEADERS = {name: PREFIX + name for name in ("receipt_id", "energy_uj", "carbon_ugco2e", "grade", "provisional")}
+_NAMES = ("receipt_id", "energy_uj", "carbon_ugco2e", "grade", "provisional", "load_share_uj", "warm_share_uj")
+_HEADERS = {name: PREFIX + name for name in _NAMES}
 
 
 def receipt_of(work: "OpenSlice") -> Receipt:
@@ -28,12 +30,15 @@ def receipt_of(work: "OpenSlice") -> Receipt:
     if told is None:
         return {"receipt_id": receipt_id, "provisional": True}
     energy_uj, carbon_ugco2e, grade, provisional = told
+    shares = work.shares(told)
     return {
         "receipt_id": receipt_id,
         "energy_uj": energy_uj,
         "carbon_ugco2e": round(carbon_ugco2e),
         "grade": grade,
         "provisional": provisional,
+        "load_share_uj": shares.load_uj,
+        "warm_share_uj": shares.warm_uj,
     }
 
 

@@ -21,6 +21,7 @@ from app.protocol.generated import open_inference_pb2 as pb
 from app.serving.args import ModelArgs
 from app.serving.http_door import PLATFORM, HttpDoor
 from app.serving.metered import MeteredModel
+from app.serving.settling import settle_of_metadata
 
 if TYPE_CHECKING:
     from app.metering.client import WorkClient
@@ -78,11 +79,12 @@ class ModelReplica:
         try:
             self._check_target(request.model_name, request.model_version)
             _check_size(request, self.model.args.max_body_bytes)
-            signature = self.model.signature
+            signature, metadata = self.model.signature, grpc_context.invocation_metadata()
             response, told = await self.model.answer(
                 partial(oip_grpc.parse_request, request, signature),
                 partial(oip_grpc.build_response, signature=signature, raw=bool(request.raw_input_contents)),
-                carrier=grpc_context.invocation_metadata(),
+                carrier=metadata,
+                settle_s=settle_of_metadata(metadata),
             )
         except JoulekeeperError as error:
             return _refused(grpc_context, error, pb.ModelInferResponse())

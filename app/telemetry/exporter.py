@@ -10,7 +10,7 @@ one snapshot, so the figures of one export belong to one instant.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -20,10 +20,17 @@ from opentelemetry.sdk.metrics import (
     ObservableGauge,
     ObservableUpDownCounter,
 )
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    MetricExporter,
+    MetricReader,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
+from app.telemetry.dated import Dated
 from app.telemetry.environment import Protocol, push_protocol
 from app.telemetry.instruments import METRICS, Metric
 from app.telemetry.resource import process_resource
@@ -43,14 +50,19 @@ _CARDINALITY: dict[type, int] = {
     ObservableGauge: _MAX_POINTS,
 }
 
+# The first difference of a process would be all that was ever booked: what continues a series must be cumulative.
+_CUMULATIVE: dict[type, AggregationTemporality] = dict.fromkeys(
+    (ObservableCounter, ObservableUpDownCounter, ObservableGauge), AggregationTemporality.CUMULATIVE
+)
+
 # gRPC receivers refuse messages above 4 MiB unless told otherwise; a full point takes about 400 bytes.
 _POINTS_PER_MESSAGE = 5_000
 
 
 class MetricsExporter:
-    """Exports what `source` returns. Thread-safe; one per process that keeps books."""
+    """Shows what `source` returns to Prometheus, and pushes the metrics `pushed`. Thread-safe; one per process."""
 
-    def __init__(self, source: SnapshotSource) -> None:
+    def __init__(self, source: SnapshotSource, pushed: Sequence[Metric] = METRICS) -> None:
         self._snapshots = _SnapshotCache(source)
         self._registry = CollectorRegistry()
         self._scrape_lock = threading.Lock()
@@ -58,16 +70,8 @@ class MetricsExporter:
         scraped = PrometheusMetricReader(
             registry=self._registry, scope_info_enabled=False, cardinality_limits=_CARDINALITY
         )
-        readers: list[MetricReader] = [scraped]
-        self._push: PeriodicExportingMetricReader | None = None
-        protocol = push_protocol("metrics")
-        if protocol is not None:
-            self._push = PeriodicExportingMetricReader(_otlp_exporter(protocol), cardinality_limits=_CARDINALITY)
-            readers.append(self._push)
-        self._provider = MeterProvider(metric_readers=readers, resource=process_resource())
-        meter = self._provider.get_meter("joulekeeper")
-        for metric in METRICS:
-            _register(meter, metric, self._snapshots)
+        self._provider = _provider(scraped, METRICS, self._snapshots, process_resource())
+        self._push = MetricsPush(source, pushed)
 
     def exposition(self) -> str:
         """All metrics in Prometheus' text format. Raises whatever the source of snapshots raises."""
@@ -76,14 +80,58 @@ class MetricsExporter:
             return generate_latest(self._registry).decode()
 
     def flush(self) -> None:
-        """Push now, where pushing is configured; waits up to OTEL_EXPORTER_OTLP_TIMEOUT. Failures are logged."""
-        # Not the provider's flush: that collects for the scraped reader too, which then shows every point twice.
-        if self._push is not None:
-            self._push.force_flush()
+        """See MetricsPush.flush."""
+        self._push.flush()
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Push what is left and stop. The exporter cannot be used afterwards."""
+        self._push.close(timeout_s)
         self._provider.shutdown(timeout_millis=timeout_s * 1000)
+
+
+class MetricsPush:
+    """Pushes metrics of `source` by OTLP where the OTEL_* variables ask for it, and does nothing where they do not.
+
+    `resource` names the sender; `since_ns`, Unix nanoseconds, is what cumulative figures count from, where that lies
+    before this process.
+    """
+
+    def __init__(
+        self,
+        source: SnapshotSource,
+        metrics: Sequence[Metric],
+        resource: Mapping[str, str] | None = None,
+        since_ns: Callable[[], int] | None = None,
+    ) -> None:
+        self._reader: PeriodicExportingMetricReader | None = None
+        self._provider: MeterProvider | None = None
+        protocol = push_protocol("metrics")
+        if protocol is not None:
+            exporter = _otlp_exporter(protocol)
+            self._reader = PeriodicExportingMetricReader(
+                Dated(exporter, since_ns) if since_ns else exporter, cardinality_limits=_CARDINALITY
+            )
+            self._provider = _provider(self._reader, metrics, _SnapshotCache(source), process_resource(resource))
+
+    def flush(self) -> None:
+        """Push now, where pushing is configured; waits up to OTEL_EXPORTER_OTLP_TIMEOUT. Failures are logged."""
+        if self._reader is not None:
+            self._reader.force_flush()
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Push what is left and stop."""
+        if self._provider is not None:
+            self._provider.shutdown(timeout_millis=timeout_s * 1000)
+
+
+def _provider(
+    reader: MetricReader, metrics: Sequence[Metric], snapshots: "_SnapshotCache", resource: Resource
+) -> MeterProvider:
+    provider = MeterProvider(metric_readers=[reader], resource=resource)
+    meter = provider.get_meter("joulekeeper")
+    for metric in metrics:
+        _register(meter, metric, snapshots)
+    return provider
 
 
 class _SnapshotCache:
@@ -142,7 +190,7 @@ def _otlp_exporter(protocol: Protocol) -> MetricExporter:
     if protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 
-        return OTLPMetricExporter(max_export_batch_size=_POINTS_PER_MESSAGE)
+        return OTLPMetricExporter(max_export_batch_size=_POINTS_PER_MESSAGE, preferred_temporality=_CUMULATIVE)
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as OverHttp
 
-    return OverHttp(max_export_batch_size=_POINTS_PER_MESSAGE)
+    return OverHttp(max_export_batch_size=_POINTS_PER_MESSAGE, preferred_temporality=_CUMULATIVE)

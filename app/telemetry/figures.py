@@ -7,7 +7,7 @@ carbon are added as integers before they become floats, of momentary figures the
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from app.telemetry.snapshot import Balance, DeviceFigures, LedgerSnapshot, MeterHealth
-from app.units import UJ_PER_J
+from app.units import NS_PER_S, UJ_PER_J
 
 Attributes = Mapping[str, str]
 Measured = tuple[float, Attributes]
@@ -21,6 +21,7 @@ ONLY_GPUS = frozenset({"gpu"})
 
 # The semantic conventions call it memory.
 _HW_TYPES = {"dram": "memory"}
+_HW_STATES = ("ok", "degraded", "failed")
 
 
 def of_balances(figure: Callable[[Balance], int], scale: int) -> Reader:
@@ -57,6 +58,13 @@ def of_devices(
     return read
 
 
+def device_states(snapshot: LedgerSnapshot) -> Iterator[Measured]:
+    """1 for the state that each device is in, 0 for the others."""
+    for state in _HW_STATES:
+        named = of_devices(lambda device, state=state: float(device.state == state), component)  # type: ignore[misc]
+        yield from ((value, {**attributes, "hw.state": state}) for value, attributes in named(snapshot))
+
+
 def of_meters(
     figure: Callable[[MeterHealth], float | None],
 ) -> Reader:
@@ -67,6 +75,11 @@ def of_meters(
                 yield value, _without_empty({"joulekeeper.node": meter.node})
 
     return read
+
+
+def warnings(snapshot: LedgerSnapshot) -> Iterator[Measured]:
+    if snapshot.warnings is not None:
+        yield snapshot.warnings, {}
 
 
 def _summed(parts: Iterable[tuple[int, Attributes]], scale: int) -> Iterator[Measured]:
@@ -122,3 +135,11 @@ def memory_utilization(device: DeviceFigures) -> float | None:
     if device.memory_used_bytes is None or not device.memory_total_bytes:
         return None
     return device.memory_used_bytes / device.memory_total_bytes
+
+
+def update_period_s(device: DeviceFigures) -> float | None:
+    return None if device.update_period_ns is None else device.update_period_ns / NS_PER_S
+
+
+def disputed(device: DeviceFigures) -> float | None:
+    return None if device.disputed is None else float(device.disputed)

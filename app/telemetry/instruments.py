@@ -16,17 +16,22 @@ from app.telemetry.figures import (
     Reader,
     component,
     device_energy,
+    device_states,
+    disputed,
     gpu,
     memory_utilization,
     of_balances,
     of_devices,
     of_meters,
     thermometer,
+    update_period_s,
+    warnings,
     watts,
 )
 from app.units import UJ_PER_J
 
 Kind = Literal["counter", "updowncounter", "gauge"]
+Sender = Literal["node", "accountant"]
 
 _BALANCE_ATTRIBUTES = (*(f"joulekeeper.{label}" for label in BALANCE_LABELS), "joulekeeper.grade")
 _COMPONENT_ATTRIBUTES = ("hw.id", "hw.type", "hw.name", "hw.vendor", "joulekeeper.node")
@@ -51,6 +56,8 @@ class Metric:
     """What a reader must know beyond the description."""
     standard: bool = False
     """Defined by OpenTelemetry's semantic conventions."""
+    pushed_by: Sender = "node"
+    """Who pushes it by OTLP: each figure leaves the cluster once. The Prometheus endpoint shows all of them."""
 
     @property
     def prometheus_name(self) -> str:
@@ -71,7 +78,7 @@ _PROMETHEUS_UNITS = {
     "Cel": "celsius",
     "s": "seconds",
 }
-_PROMETHEUS_UNITS |= {"1": "", "{batch}": ""}
+_PROMETHEUS_UNITS |= {"1": "", "{batch}": "", "{warning}": ""}
 
 
 METRICS: tuple[Metric, ...] = (
@@ -169,6 +176,43 @@ METRICS: tuple[Metric, ...] = (
         standard=True,
     ),
     Metric(
+        name="hw.status",
+        kind="updowncounter",
+        unit="1",
+        description="Operational status of the component: 1 for the state that it is in, 0 for the others.",
+        attributes=(*_COMPONENT_ATTRIBUTES, "hw.state"),
+        read=device_states,
+        meaning="`degraded`: its energy counter is disputed; `failed`: it could not be read last time.",
+        standard=True,
+    ),
+    Metric(
+        name="joulekeeper.device.counter.update_period",
+        kind="gauge",
+        unit="s",
+        description="Time between two updates of the energy counter of the device, as measured.",
+        attributes=_COMPONENT_ATTRIBUTES,
+        read=of_devices(update_period_s, component),
+        meaning="Missing where it is not known, or the counter moves all the time.",
+    ),
+    Metric(
+        name="joulekeeper.device.counter.power_ratio",
+        kind="gauge",
+        unit="1",
+        description="Movement of the energy counter of the device over its integrated power.",
+        attributes=_COMPONENT_ATTRIBUTES,
+        read=of_devices(lambda device: device.counter_to_power, component),
+        meaning="1 agrees; 0.1 away from it is what both may be wrong together. Of the last window, of 5 s to 10 min.",
+    ),
+    Metric(
+        name="joulekeeper.device.counter.disputed",
+        kind="gauge",
+        unit="1",
+        description="Whether the energy counter of the device disagrees with its power: 1 or 0.",
+        attributes=_COMPONENT_ATTRIBUTES,
+        read=of_devices(disputed, component),
+        meaning="Worth an alert: its energy is booked as the counter has it, grade `disputed`.",
+    ),
+    Metric(
         name="joulekeeper.meter.present",
         kind="gauge",
         unit="1",
@@ -176,6 +220,7 @@ METRICS: tuple[Metric, ...] = (
         attributes=_METER_ATTRIBUTES,
         read=of_meters(lambda meter: float(meter.present)),
         meaning="0 is no fault: on nodes that may be released the meter leaves with the last piece of work.",
+        pushed_by="accountant",
     ),
     Metric(
         name="joulekeeper.meter.last_heard",
@@ -185,6 +230,7 @@ METRICS: tuple[Metric, ...] = (
         attributes=_METER_ATTRIBUTES,
         read=of_meters(lambda meter: meter.last_heard_s),
         meaning="Worth an alert where it grows while `joulekeeper.meter.present` is 1.",
+        pushed_by="accountant",
     ),
     Metric(
         name="joulekeeper.meter.batches",
@@ -193,5 +239,25 @@ METRICS: tuple[Metric, ...] = (
         description="Batches of postings that the meter of the node has delivered.",
         attributes=_METER_ATTRIBUTES,
         read=of_meters(lambda meter: meter.batches),
+        pushed_by="accountant",
+    ),
+    Metric(
+        name="joulekeeper.meter.waiting",
+        kind="gauge",
+        unit="{batch}",
+        description="Batches of postings in the node's journal that the accountant has not acknowledged.",
+        attributes=_METER_ATTRIBUTES,
+        read=of_meters(lambda meter: meter.waiting),
+        meaning="A few are on their way; worth an alert where it grows.",
+    ),
+    Metric(
+        name="joulekeeper.warnings",
+        kind="gauge",
+        unit="{warning}",
+        description="Warnings in the accountant's status.",
+        attributes=(),
+        read=warnings,
+        meaning="Worth an alert above 0; `joulekeeper watch --once` says what they are.",
+        pushed_by="accountant",
     ),
 )

@@ -42,6 +42,14 @@ class DeviceFigures:
     memory_used_bytes: int | None = None
     memory_total_bytes: int | None = None
     temperature_c: float | None = None
+    state: str = "ok"
+    """ok, degraded (its counter is disputed) or failed (it could not be read)."""
+    update_period_ns: int | None = None
+    """Of its energy counter."""
+    counter_to_power: float | None = None
+    """Movement of its energy counter over integrated power."""
+    disputed: bool | None = None
+    """Its energy counter disagrees with its power."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,8 @@ class MeterHealth:
     """Seconds ago."""
     batches: int | None = None
     """Batches it has delivered. None: not told."""
+    waiting: int | None = None
+    """Batches that wait in its journal. None: not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,8 @@ class LedgerSnapshot:
     balances: tuple[Balance, ...] = ()
     devices: tuple[DeviceFigures, ...] = ()
     meters: tuple[MeterHealth, ...] = ()
+    warnings: int | None = None
+    """Sentences of warning in the status. None: not told."""
 
 
 SnapshotSource = Callable[[], LedgerSnapshot]

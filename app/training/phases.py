@@ -6,8 +6,8 @@ job.
 
     phases = Phases(client, job_account("default", "digits-1", attempt=1))
     phases.enter("setup")
-    phases.enter("step", weight=32)
-    phases.enter("evaluate")
+    phases.enter("step", weight=32, epoch=1)
+    phases.enter("evaluate", epoch=1)
     usage = phases.usage_since_last()                 # phase -> Usage of slices that ended since the last call
     phases.close()
 """
@@ -46,7 +46,7 @@ class OpenSlice(Protocol):
 class SliceClient(Protocol):
     """Opens slices. Never raises and never blocks, also without a meter."""
 
-    def begin(self, account: Account, weight: float = 1.0) -> OpenSlice: ...
+    def begin(self, account: Account, weight: float = 1.0, part: int = 0) -> OpenSlice: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,10 @@ class Phases:
         self._unsettled: deque[tuple[Phase, OpenSlice]] = deque()
         self._settled: dict[Phase, Usage] = {}
 
-    def enter(self, phase: Phase, weight: float = 1.0) -> None:
-        """End the current phase and begin `phase`."""
+    def enter(self, phase: Phase, weight: float = 1.0, epoch: int = 0) -> None:
+        """End the current phase and begin `phase` of `epoch`, from 1; 0: it belongs to none."""
         self._end_current()
-        self._current = (phase, self._client.begin(self._account, weight))
+        self._current = (phase, self._client.begin(self._account, weight, part=epoch))
 
     def close(self) -> None:
         """End the current phase; nothing follows. Safe to call twice."""

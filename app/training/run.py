@@ -27,6 +27,7 @@ from app.clock import Clock, SystemClock
 from app.config import settings
 from app.errors import JoulekeeperError
 from app.models.repository import ModelRepository
+from app.training.callback import METERS_ITSELF
 from app.training.data import load_data
 from app.training.energy import job_energy
 from app.training.job import TrainJob, load_job, run_name
@@ -101,7 +102,7 @@ def _trainer(job: TrainJob, run: str) -> TorchTrainer:
     resources = {"CPU": job.resources.cpu} | ({"GPU": job.resources.gpu} if job.resources.gpu else {})
     return TorchTrainer(
         train_worker,
-        train_loop_config={"job": job.model_dump(mode="json"), "run": run},
+        train_loop_config={"job": job.model_dump(mode="json"), "run": run, METERS_ITSELF: True},
         scaling_config=ScalingConfig(
             num_workers=job.workers, use_gpu=job.resources.gpu > 0, resources_per_worker=resources
         ),

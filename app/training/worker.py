@@ -39,7 +39,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     job, run, fabric = TrainJob.model_validate(config["job"]), str(config["run"]), RayFabric()
     attempt = fabric.next_attempt()
     account = job_account(job.tenant, run, attempt, job.kind)
-    client = WorkClient.open(account, devices=visible_accelerators())
+    client = WorkClient.open(account, devices=visible_accelerators(), worker=fabric.rank)
     phases = Phases(client, account)
     try:
         return train(job, fabric, phases, attempt=attempt, tell=_print)
@@ -106,11 +106,11 @@ def _epoch(training: _Training, epoch: int) -> EpochFigures:
     started = time.monotonic()
     torch.manual_seed(job.seed + 1_000_003 * (epoch + 1) + fabric.rank)
     _set_rate(training, epoch)
-    steps = [_step(training, rows) for rows in _batches(training, epoch)]
+    steps = [_step(training, rows, epoch) for rows in _batches(training, epoch)]
     _finish_queued(fabric.device)
-    phases.enter("evaluate")
+    phases.enter("evaluate", epoch=epoch + 1)
     metrics = _evaluate(training)
-    phases.enter("checkpoint")
+    phases.enter("checkpoint", epoch=epoch + 1)
     due = (epoch + 1) % job.checkpoint_epochs == 0 or epoch + 1 == job.epochs
     _report(training, {"epoch": epoch + 1, **metrics}, epoch + 1 if due else None)
     phases.enter("progress")
@@ -143,9 +143,9 @@ def _batches(training: _Training, epoch: int) -> Iterator[np.ndarray]:
         yield mine[start : start + training.job.batch_size]
 
 
-def _step(training: _Training, rows: np.ndarray) -> int:
+def _step(training: _Training, rows: np.ndarray, epoch: int) -> int:
     """One optimiser step on `rows`, one slice weighing its samples; returns the samples."""
-    training.phases.enter("step", weight=float(len(rows)))
+    training.phases.enter("step", weight=float(len(rows)), epoch=epoch + 1)
     training.module.train()
     x, y = _tensors(training, training.data.train_x[rows], training.data.train_y[rows])
     training.optimiser.zero_grad(set_to_none=True)

@@ -11,7 +11,7 @@ from importlinter.cli import lint_imports
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "app"
 
-RAY_FLOORS = ("metering", "serving", "training", "console", "cli")
+RAY_FLOORS = ("metering", "serving", "training", "energy", "console", "cli")
 TORCH_ROOMS = ("app.models", "app.training")
 """Rooms whose modules may import torch; what a controller or a command imports lies outside them."""
 

@@ -28,7 +28,11 @@ SNAPSHOT = LedgerSnapshot(
         Balance({"account": "request", "node": "a", "model": "minilm", "version": "1"}, 1_500_000, 200, "counter", 3),
         Balance({"account": "idle", "node": "a", "kind": "watched"}, 2_500_000, 333, "modelled"),
     ),
-    devices=(DeviceFigures("GPU-1", "gpu", "H100", "a", "counter", 4_000_000, "nvidia", 70_000, 0.5, 1, 2, 40.0),),
+    devices=(
+        DeviceFigures(
+            "GPU-1", "gpu", "H100", "a", "counter", 4_000_000, "nvidia", 70_000, 0.5, 1, 2, 40.0, "ok", 1, 1.0, False
+        ),
+    ),
     meters=(MeterHealth("a", True, 0.1, 4),),
 )
 

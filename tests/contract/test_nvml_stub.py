@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.stubs.nvml.stub import (
     NO_PERMISSION,
     StubDevice,
     StubError,
+    StubInstance,
     StubProcess,
     StubScript,
     read_truth,
@@ -192,3 +194,64 @@ n.nvmlShutdown()
         "temperature": 40,
         "limit": 700_000,
     }
+
+
+def test_a_counter_may_be_off_its_power_stand_still_and_answer_nonsense(nvml_here, pynvml):
+    second = 1_000_000_000
+    now_ns = time.monotonic_ns()
+    device = StubDevice(phases=((0, 1000), (10 * second, 0)), gain_ppm=600_000, stuck_ns=((2 * second, 4 * second),))
+    script = StubScript((device,))
+    nvml_here.write(script)
+    # 1 W for 10 s without 2 of them, times 0.6
+    assert counter_mj(pynvml) == script.counter_mj(0, now_ns) == 4800
+    script = script.with_device(0, glitches_ns=((0, now_ns + 10**15, 77),))
+    nvml_here.write(script)
+    assert counter_mj(pynvml) == script.counter_mj(0, now_ns) == 77
+
+
+def test_ticks_may_be_shifted_and_late_and_python_knows_by_how_much(nvml_here, pynvml):
+    phases = tuple((second * 1_000_000_000, 100_000 + second * 7) for second in range(40))
+    script = StubScript((StubDevice(phases=phases, phase_ms=3.3),), tick_ms=7.001, jitter_ms=2.5)
+    nvml_here.write(script)
+    for _ in range(50):
+        before = script.counter_mj(0, time.monotonic_ns())
+        assert before <= counter_mj(pynvml) <= script.counter_mj(0, time.monotonic_ns())
+    ticks = {script.updated_ns(0, at_ns) for at_ns in range(10**9, 2 * 10**9, 100_000)}
+    assert len(ticks) == pytest.approx(1000 / 7.001, abs=2)
+    gaps = [later - earlier for earlier, later in pairwise(sorted(ticks))]
+    assert 4_500_000 < min(gaps) < 7_001_000 < max(gaps) < 9_502_000
+
+
+def test_power_is_told_by_scope(nvml_here, pynvml):
+    def told(scopes):
+        nvml_here.write(StubScript((StubDevice(power_mw=5, module_power_mw=9, scopes=scopes),)))
+        fields = pynvml.nvmlDeviceGetFieldValues(pynvml.nvmlDeviceGetHandleByIndex(0), [(186, 0), (186, 1), (186, 2)])
+        return [(field.nvmlReturn, field.value.uiVal) for field in fields]
+
+    assert told("both") == [(0, 5), (0, 9), (3, 0)]
+    assert told("gpu") == [(0, 5), (3, 0), (3, 0)]
+    assert told("module") == [(3, 0), (0, 9), (3, 0)]
+
+
+def test_a_partitioned_gpu_has_instances(nvml_here, pynvml):
+    instances = (StubInstance("MIG-x", 3, 1, 0, 5, 40), StubInstance("MIG-y", 2, 2, 0, 1, 20))
+    processes = (StubProcess(11, instance=1), StubProcess(12, instance=0), StubProcess(13))
+    nvml_here.write(StubScript((StubDevice("GPU-a", mig_slots=7, instances=instances, processes=processes),)))
+    parent = pynvml.nvmlDeviceGetHandleByUUID("GPU-a")
+    assert pynvml.nvmlDeviceGetMigMode(parent) == [1, 1]
+    assert pynvml.nvmlDeviceGetMaxMigDeviceCount(parent) == 7
+    own = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(parent, 1)
+    assert pynvml.nvmlDeviceGetUUID(own) == "MIG-y"
+    assert pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByUUID("MIG-y")) == "MIG-y"
+    assert pynvml.nvmlDeviceGetMemoryInfo(own).used == 1
+    assert pynvml.nvmlDeviceGetAttributes(own).computeInstanceSliceCount == 2
+    assert (pynvml.nvmlDeviceGetGpuInstanceId(own), pynvml.nvmlDeviceGetComputeInstanceId(own)) == (2, 0)
+    assert pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(own)) == "GPU-a"
+    assert [p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(own)] == [11]
+    listed = pynvml.nvmlDeviceGetComputeRunningProcesses(parent)
+    assert [(p.pid, p.gpuInstanceId) for p in listed] == [(11, 2), (12, 1), (13, 2**32 - 1)]
+    with pytest.raises(pynvml.NVMLError_NotFound):
+        pynvml.nvmlDeviceGetMigDeviceHandleByIndex(parent, 2)
+    for call in (pynvml.nvmlDeviceGetTotalEnergyConsumption, pynvml.nvmlDeviceGetPowerUsage):
+        with pytest.raises(pynvml.NVMLError_NotSupported):
+            call(own)

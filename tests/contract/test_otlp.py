@@ -42,10 +42,14 @@ SNAPSHOT = LedgerSnapshot(
             memory_used_bytes=2_000_000_000,
             memory_total_bytes=80_000_000_000,
             temperature_c=51.0,
+            update_period_ns=100_000_000,
+            counter_to_power=0.98,
+            disputed=False,
         ),
         DeviceFigures("rapl:dram-0", "dram", "DRAM", "b", "counter", energy_uj=1),
     ),
-    meters=(MeterHealth("a", present=True, last_heard_s=0.4, batches=17),),
+    meters=(MeterHealth("a", present=True, last_heard_s=0.4, batches=17, waiting=2),),
+    warnings=1,
 )
 
 

@@ -1,20 +1,22 @@
 """One suite for every sensor backend: what `app.sensors.base.Sensor` promises, each keeps.
 
-NVML runs through pynvml on the compiled stand-in, with its counter and without; RAPL and the modelled CPU on trees in a
-temporary directory; replay on a recording.
+NVML runs through pynvml on the compiled stand-in, with its counter and without, partitioned, and with ticks; RAPL and
+the modelled CPU run on trees in a temporary directory; replay on a recording.
 """
+
+import time
 
 import pytest
 
 from app.clock import SystemClock
-from app.domain.reading import CounterReading, Device, DeviceKind, Grade, PowerReading, Vitals
+from app.domain.reading import Condition, CounterReading, Device, DeviceKind, Grade, PowerReading, Vitals
 from app.errors import SensorUnusable
 from app.sensors.cpu_model import TYPICAL_CPU, open_cpu_model
 from app.sensors.discovery import BACKENDS
 from app.sensors.nvml import open_nvml
 from app.sensors.rapl import open_rapl
 from app.sensors.replay import Entry, open_replay, write_recording
-from tests.stubs.nvml.stub import NOT_SUPPORTED, StubDevice, StubError, StubProcess, StubScript
+from tests.stubs.nvml.stub import NOT_SUPPORTED, StubDevice, StubError, StubInstance, StubProcess, StubScript
 
 HOST = ("machine", "boot")
 
@@ -28,6 +30,23 @@ def nvml(tmp_path, request, errors=()):
 
 def nvml_without_counter(tmp_path, request):
     return nvml(tmp_path, request, (StubError("nvmlDeviceGetTotalEnergyConsumption", NOT_SUPPORTED),))
+
+
+def nvml_partitioned(tmp_path, request):
+    stub = request.getfixturevalue("nvml_here")
+    device = StubDevice(phases=((0, 250_000),), mig_slots=7, instances=(StubInstance("MIG-x"), StubInstance("MIG-y")))
+    stub.write(StubScript((device,), tick_ms=0))
+    return open_nvml(SystemClock(), *HOST)
+
+
+def nvml_ticking(tmp_path, request):
+    stub = request.getfixturevalue("nvml_here")
+    stub.write(StubScript((StubDevice(phases=((0, 250_000),)),), tick_ms=5))
+    found = open_nvml(SystemClock(), *HOST, time.sleep)
+    for _ in range(1000):
+        if not found.sensor.condition(found.sensor.devices[0].uuid).update_period_ns:
+            found.sensor.read(found.sensor.devices[0].uuid)
+    return found
 
 
 def rapl(tmp_path, request):
@@ -52,9 +71,7 @@ def replay(tmp_path, request):
     return open_replay(SystemClock(), *HOST, path)
 
 
-OPENERS = {"nvml": nvml, "nvml_without_counter": nvml_without_counter} | {
-    f.__name__: f for f in (rapl, cpu_model, replay)
-}
+OPENERS = {f.__name__: f for f in (nvml, nvml_without_counter, nvml_partitioned, nvml_ticking, rapl, cpu_model, replay)}
 
 
 @pytest.fixture(params=OPENERS)
@@ -67,6 +84,10 @@ def opened(request, tmp_path):
 @pytest.fixture
 def sensor(opened):
     return opened.sensor
+
+
+def readable(sensor):
+    return [device for device in sensor.devices if not device.parent]
 
 
 def test_every_registered_backend_is_in_this_suite():
@@ -90,24 +111,25 @@ def test_devices_are_fixed_and_their_identities_unique(sensor):
 
 
 def test_the_kind_of_reading_fits_the_grade(sensor):
-    for device in sensor.devices:
+    for device in readable(sensor):
         kind = PowerReading if device.grade is Grade.INTEGRATED else CounterReading
         assert isinstance(sensor.read(device.uuid), kind)
 
 
-def test_readings_are_integers_stamped_within_the_call(sensor):
+def test_readings_are_integers_stamped_within_the_call_or_with_the_update_before_it(sensor):
     clock = SystemClock()
-    for device in sensor.devices:
+    for device in readable(sensor):
         before_ns = clock.monotonic_ns()
         reading = sensor.read(device.uuid)
-        assert before_ns <= reading.at_ns <= clock.monotonic_ns()
+        period_ns = sensor.condition(device.uuid).update_period_ns or 0
+        assert before_ns - 2 * period_ns <= reading.at_ns <= clock.monotonic_ns() + period_ns
         value = reading.counter_uj if isinstance(reading, CounterReading) else reading.power_mw
         assert type(value) is int
         assert value >= 0
 
 
 def test_time_and_counter_do_not_fall(sensor):
-    for device in sensor.devices:
+    for device in readable(sensor):
         readings = [sensor.read(device.uuid) for _ in range(20)]
         assert readings == sorted(readings, key=lambda reading: reading.at_ns)
         if isinstance(readings[0], CounterReading):
@@ -121,6 +143,22 @@ def test_an_unknown_device_is_unusable_and_has_neither_vitals_nor_processes(sens
         sensor.read("GPU-absent")
     assert sensor.vitals("GPU-absent") == Vitals()
     assert list(sensor.processes("GPU-absent")) == []
+
+
+def test_an_instance_names_a_parent_that_is_there_and_cannot_be_read(sensor):
+    uuids = {device.uuid for device in readable(sensor)}
+    for device in sensor.devices:
+        assert 0 < device.compute_share <= 1
+        if device.parent:
+            assert device.parent in uuids
+            assert device.grade is Grade.APPORTIONED
+            with pytest.raises(SensorUnusable, match=device.parent):
+                sensor.read(device.uuid)
+
+
+def test_a_condition_is_told_before_the_first_reading_and_of_unknown_devices(sensor):
+    assert sensor.condition("GPU-absent") == Condition()
+    assert all(not sensor.condition(device.uuid).disputed for device in sensor.devices)
 
 
 def test_vitals_and_processes_stay_within_their_ranges(sensor):

@@ -1,11 +1,14 @@
 """Two nodes: a meter on each that has work, gone with the last of it, and what passed meanwhile booked on return.
 
 `ray.cluster_utils.Cluster` gives both nodes on one host; each has a GPU of its own through its own NVML script, and a
-state directory and machine id of its own, as two hosts would.
+state directory and machine id of its own, as two hosts would. A node that crashed comes back as another Ray node on its
+old state directory.
 """
 
+import contextlib
 import time
 
+import psutil
 import pytest
 import ray
 from ray._raylet import GcsClient
@@ -45,18 +48,23 @@ class Worker:
 
         account = job_account("default", job, 1)
         client = WorkClient.open(account, devices=visible_accelerators())
+        self._receipts = []
         while not self._finish.is_set():
             piece = client.begin(account)
             time.sleep(0.05)
             piece.end()
+            self._receipts.append(piece.receipt_id)
         client.close()
         return visible_accelerators()
 
+    def receipts(self):
+        """Ids of the slices so far."""
+        return list(self._receipts)
+
 
 @pytest.fixture
-def cluster(nvml_library, tmp_path, monkeypatch):
-    for name, value in {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}.items():
-        monkeypatch.setenv(name, value)
+def environment(nvml_library, tmp_path):
+    """What makes a process belong to the node of a name."""
 
     def environment(name):
         stub = nvml_library.with_script(tmp_path / f"{name}.script")
@@ -70,6 +78,14 @@ def cluster(nvml_library, tmp_path, monkeypatch):
             "JOULEKEEPER_SETTLE_LAG_S": "0.5",
         }
 
+    return environment
+
+
+@pytest.fixture
+def cluster(environment, monkeypatch):
+    faster_deaths = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
+    for name, value in {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT), **faster_deaths}.items():
+        monkeypatch.setenv(name, value)
     cluster = Cluster()
     try:
         cluster.add_node(num_cpus=1, num_gpus=0, env_vars=environment("head"))
@@ -111,6 +127,15 @@ def held():
     return visible_accelerators()
 
 
+def kill_accountant():
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if " ".join(process.cmdline()).startswith("ray::Accountant"):
+                process.kill()
+                return
+    raise AssertionError("no accountant to kill")
+
+
 class Work:
     """A worker on a node, let go of as soon as its result is in."""
 
@@ -118,6 +143,10 @@ class Work:
         strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
         self._worker = Worker.options(scheduling_strategy=strategy).remote()
         self._result = self._worker.work.remote(job)
+
+    def receipts(self):
+        """Ids of its slices so far."""
+        return ray.get(self._worker.receipts.remote(), timeout=60)
 
     def result(self, seconds):
         """What it says after working for `seconds` more."""
@@ -166,6 +195,30 @@ def test_meters_come_with_work_and_leave_with_it(cluster):
     assert audit.ok, audit.faults
     assert [device.difference_uj for device in audit.devices] == [0] * len(audit.devices)
     assert audit.gap_share == 0
+
+
+def test_the_books_of_a_crashed_node_are_closed_when_it_is_back_though_nobody_works_there(cluster, environment):
+    nodes, ray_cluster = cluster
+    books = connect_books(create=True)
+    work = Work(nodes["one"], "job-one")
+    await_that(lambda: energy_of(books, "one")[0], "the node has booked something")
+    receipts = work.receipts()[-20:]
+
+    crashed = next(node for node in ray_cluster.worker_nodes if node.node_id == nodes["one"])
+    ray_cluster.remove_node(crashed, allow_graceful=False)
+    kill_accountant()
+    before_uj = energy_of(connect_books(create=True), "one")[0]
+    back = ray_cluster.add_node(num_cpus=1, num_gpus=1, env_vars=environment("one")).node_id
+
+    await_that(lambda: energy_of(books, "one")[0] > before_uj, "what the crash left is booked")
+    await_that(lambda: back not in metered(), "the meter that booked it has left")
+    found = [books.receipt(receipt_id, settle_timeout_s=30) for receipt_id in receipts]
+    assert [receipt.provisional for receipt in found] == [False] * len(receipts)
+    assert min(receipt.energy_uj for receipt in found) > 0
+    await_that(lambda: back not in metered(), "the meter that was called back for the receipts has left")
+    audit = books.audit()
+    assert audit.ok, audit.faults
+    assert [device.difference_uj for device in audit.devices] == [0] * len(audit.devices)
 
 
 def test_work_that_reserved_no_gpu_holds_none_though_it_could_see_them_all(cluster):

@@ -8,11 +8,17 @@
  *
  * One statement a line, `#` begins a comment; N is a device from 0, seconds are of CLOCK_MONOTONIC:
  *     driver VERSION                     devices COUNT                   tick_ms MS (0: the counter moves always)
+ *     jitter_ms MS (each tick is late by 0 to MS, the same in every process)
  *     device N uuid GPU-...              device N name WORDS             device N temperature CELSIUS
  *     device N counter MJ (constant)     device N watts SECONDS WATTS    (from then on; the counter integrates)
  *     device N offset MJ                 device N reset SECONDS          (the counter begins again from 0)
  *     device N power MW                  device N utilization PERCENT    device N memory USED TOTAL
- *     device N limit MW                  device N process|graphics PID MEMORY SM_PERCENT|-
+ *     device N limit MW                  device N process|graphics PID MEMORY SM_PERCENT|- [INSTANCE]
+ *     device N phase MS (of its ticks)   device N gain FACTOR (of the counter against the power, 1e-6 steps)
+ *     device N stuck SECONDS SECONDS     (the counter stands still between, and goes on from there)
+ *     device N glitch SECONDS SECONDS MJ (the counter answers MJ between)
+ *     device N scopes gpu|module|both|none (of the instant power field)  device N module_power MW
+ *     device N mig SLOTS                 device N instance UUID GI CI SLICES USED TOTAL (its number: order of lines)
  *     error CALL N|* CODE [SECONDS [SECONDS]]      CALL without its _v2; from, until
  * A file whose first statement is two numbers is a truth file: `devices tick_ms`, then `device seconds watts`.
  * One file, so that one compiler call builds it.
@@ -32,7 +38,8 @@
 
 enum { OK = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6,
        INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, UNKNOWN = 999 };
-enum { MAX_DEVICES = 64, MAX_PROCESSES = 256, MAX_RESETS = 32, MAX_ERRORS = 256, NAME_BYTES = 96 };
+enum { MAX_DEVICES = 64, MAX_PROCESSES = 256, MAX_RESETS = 32, MAX_WINDOWS = 8, MAX_INSTANCES = 8,
+       MAX_ERRORS = 256, NAME_BYTES = 96 };
 #define PJ_PER_MJ ((__int128)1000000000)
 #define NS_PER_S 1000000000LL
 #define NS_PER_MS 1000000LL
@@ -41,13 +48,18 @@ enum { MAX_DEVICES = 64, MAX_PROCESSES = 256, MAX_RESETS = 32, MAX_ERRORS = 256,
 typedef unsigned long long ull;
 typedef void *handle_t;
 typedef struct { int64_t at_ns, power_mw; __int128 before_pj; } phase_t;
-typedef struct { unsigned pid; ull memory; int sm; bool graphics; } process_t;
+typedef struct { unsigned pid; ull memory; int sm, instance; bool graphics; } process_t;
+typedef struct { int64_t from_ns, until_ns; ull shown_mj; } window_t;
+typedef struct { char uuid[NAME_BYTES]; unsigned gpu_instance, compute_instance, slices; ull used, total; } instance_t;
 typedef struct { char call[64]; int device, code; int64_t from_ns, until_ns; } fault_t;
 typedef struct {
     char uuid[NAME_BYTES], name[NAME_BYTES];
     bool constant;
     ull counter_mj, offset_mj, used, total;
-    int64_t power_mw;
+    int64_t power_mw, module_mw, phase_ns, gain_ppm;
+    int no_gpu_scope, no_module_scope, stuck_count, glitch_count, mig_slots, instance_count;
+    window_t stuck[MAX_WINDOWS], glitches[MAX_WINDOWS];
+    instance_t instances[MAX_INSTANCES];
     unsigned utilization, temperature, limit_mw;
     phase_t *phases;
     size_t phase_count;
@@ -58,7 +70,7 @@ typedef struct {
 typedef struct {
     char driver[NAME_BYTES];
     int device_count, fault_count;
-    int64_t tick_ns;
+    int64_t tick_ns, jitter_ns;
     bool broken;
     device_t devices[MAX_DEVICES];
     fault_t faults[MAX_ERRORS];
@@ -89,6 +101,7 @@ static void default_devices(int count) {
         if (!d->total) d->total = 80ULL << 30;
         if (!d->temperature) d->temperature = 40;
         if (!d->limit_mw) d->limit_mw = 700000;
+        if (!d->gain_ppm) d->gain_ppm = 1000000;
     }
 }
 
@@ -115,7 +128,33 @@ static bool add_process(device_t *d, char **words, int count) {
     p->pid = strtoul(words[1], NULL, 10);
     p->memory = strtoull(words[2], NULL, 10);
     p->sm = strcmp(words[3], "-") ? atoi(words[3]) : -1;
+    p->instance = count > 4 ? atoi(words[4]) : -1;
     return true;
+}
+
+static bool add_window(window_t *windows, int *count, const char *from, const char *until, const char *mj) {
+    bool good = *count < MAX_WINDOWS;
+    if (good) windows[(*count)++] = (window_t){scaled(from, NS_PER_S, &good), scaled(until, NS_PER_S, &good),
+                                               mj ? strtoull(mj, NULL, 10) : 0};
+    return good;
+}
+
+static bool add_instance(device_t *d, char **words, int count) {
+    if (count < 7 || d->instance_count == MAX_INSTANCES) return false;
+    instance_t *i = &d->instances[d->instance_count++];
+    snprintf(i->uuid, NAME_BYTES, "%s", words[1]);
+    i->gpu_instance = strtoul(words[2], NULL, 10);
+    i->compute_instance = strtoul(words[3], NULL, 10);
+    i->slices = strtoul(words[4], NULL, 10);
+    i->used = strtoull(words[5], NULL, 10);
+    i->total = strtoull(words[6], NULL, 10);
+    return true;
+}
+
+static bool set_scopes(device_t *d, const char *value) {
+    d->no_gpu_scope = !strcmp(value, "module") || !strcmp(value, "none");
+    d->no_module_scope = !strcmp(value, "gpu") || !strcmp(value, "none");
+    return d->no_gpu_scope || d->no_module_scope || !strcmp(value, "both");
 }
 
 /* `words` begins behind `device N`; `count` words in all, `rest` is the line behind the key. */
@@ -131,6 +170,15 @@ static bool device_statement(device_t *d, char **words, int count, const char *r
     else if (!strcmp(key, "utilization")) d->utilization = atoi(value);
     else if (!strcmp(key, "temperature")) d->temperature = atoi(value);
     else if (!strcmp(key, "limit")) d->limit_mw = strtoul(value, NULL, 10);
+    else if (!strcmp(key, "phase")) d->phase_ns = scaled(value, NS_PER_MS, &good);
+    else if (!strcmp(key, "gain")) d->gain_ppm = scaled(value, 1000000, &good);
+    else if (!strcmp(key, "module_power")) d->module_mw = scaled(value, 1, &good);
+    else if (!strcmp(key, "scopes")) good = set_scopes(d, value);
+    else if (!strcmp(key, "mig")) d->mig_slots = atoi(value);
+    else if (!strcmp(key, "instance")) good = add_instance(d, words, count);
+    else if (!strcmp(key, "stuck") && count >= 3) good = add_window(d->stuck, &d->stuck_count, value, words[2], NULL);
+    else if (!strcmp(key, "glitch") && count >= 4)
+        good = add_window(d->glitches, &d->glitch_count, value, words[2], words[3]);
     else if (!strcmp(key, "watts") && count >= 3) good = add_phase(d, value, words[2]);
     else if (!strcmp(key, "reset") && d->reset_count < MAX_RESETS)
         d->resets[d->reset_count++] = scaled(value, NS_PER_S, &good);
@@ -185,6 +233,10 @@ static bool statement(char *line, bool first, bool *truth) {
     if (count >= 2 && !strcmp(words[0], "devices")) return set_devices(words[1]);
     if (count >= 2 && !strcmp(words[0], "driver")) { snprintf(script.driver, NAME_BYTES, "%s", words[1]); return true; }
     if (count >= 2 && !strcmp(words[0], "tick_ms")) { script.tick_ns = scaled(words[1], NS_PER_MS, &good); return good; }
+    if (count >= 2 && !strcmp(words[0], "jitter_ms")) {
+        script.jitter_ns = scaled(words[1], NS_PER_MS, &good);
+        return good;
+    }
     if (!strcmp(words[0], "error")) return error_statement(words, count);
     device_t *d = count >= 4 && !strcmp(words[0], "device") ? device_named(words[1]) : NULL;
     for (int skipped = 0; skipped < 3; skipped++) { /* rest: the line behind `device N key` */
@@ -245,9 +297,20 @@ static int64_t monotonic_ns(void) {
     return t.tv_sec * NS_PER_S + t.tv_nsec;
 }
 
-static int64_t last_tick_ns(void) {
+/* How late tick `number` is: the same for every process, 0 to jitter_ns. */
+static int64_t lateness_ns(int64_t number) {
+    uint64_t z = (uint64_t)number + 0x9e3779b97f4a7c15ULL;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+    return script.jitter_ns ? (int64_t)((z ^ (z >> 31)) % (uint64_t)script.jitter_ns) : 0;
+}
+
+static int64_t last_tick_ns(const device_t *d) {
     int64_t now = monotonic_ns();
-    return script.tick_ns > 0 ? now - now % script.tick_ns : now;
+    if (script.tick_ns <= 0) return now;
+    int64_t number = (now - d->phase_ns) / script.tick_ns;
+    int64_t at = d->phase_ns + number * script.tick_ns + lateness_ns(number);
+    return at <= now ? at : at - lateness_ns(number) - script.tick_ns + lateness_ns(number - 1);
 }
 
 /* The phase in force at `at_ns`, NULL before the first. */
@@ -266,17 +329,31 @@ static __int128 energy_pj(const device_t *d, int64_t at_ns) {
     return p ? p->before_pj + (__int128)(at_ns - p->at_ns) * p->power_mw : 0;
 }
 
+/* What the counter took in until `at_ns`: all energy but that of the time in which it stood still. */
+static __int128 counted_pj(const device_t *d, int64_t at_ns) {
+    __int128 counted = energy_pj(d, at_ns);
+    for (int i = 0; i < d->stuck_count; i++) {
+        const window_t *w = &d->stuck[i];
+        int64_t until = at_ns < w->until_ns ? at_ns : w->until_ns;
+        if (until > w->from_ns) counted -= energy_pj(d, until) - energy_pj(d, w->from_ns);
+    }
+    return counted;
+}
+
 static ull counter_mj(const device_t *d) {
+    int64_t now = monotonic_ns();
+    for (int i = 0; i < d->glitch_count; i++)
+        if (d->glitches[i].from_ns <= now && now < d->glitches[i].until_ns) return d->glitches[i].shown_mj;
     if (d->constant) return d->counter_mj;
-    int64_t at_ns = last_tick_ns(), since = -1;
+    int64_t at_ns = last_tick_ns(d), since = -1;
     for (int i = 0; i < d->reset_count; i++)
         if (d->resets[i] <= at_ns && d->resets[i] > since) since = d->resets[i];
-    if (since < 0) return d->offset_mj + (ull)(energy_pj(d, at_ns) / PJ_PER_MJ);
-    return (ull)((energy_pj(d, at_ns) - energy_pj(d, since)) / PJ_PER_MJ);
+    __int128 counted = counted_pj(d, at_ns) - (since < 0 ? 0 : counted_pj(d, since));
+    return (since < 0 ? d->offset_mj : 0) + (ull)(counted * d->gain_ppm / (PJ_PER_MJ * 1000000));
 }
 
 static unsigned power_mw(const device_t *d) {
-    const phase_t *p = phase_at(d, last_tick_ns());
+    const phase_t *p = phase_at(d, last_tick_ns(d));
     return d->power_mw ? (unsigned)d->power_mw : p ? (unsigned)p->power_mw : 0;
 }
 
@@ -304,15 +381,25 @@ static int enter(const char *call) {
     return code ? code : scripted_error(call, -1);
 }
 
-static int enter_device(const char *call, handle_t handle, device_t **device) {
+/* A handle is the device's number + 1, of an instance with (its number + 1) << 16 added. `*instance`: NULL of a GPU. */
+static int enter_part(const char *call, handle_t handle, device_t **device, instance_t **instance) {
     pthread_mutex_lock(&lock);
-    int index = (int)(uintptr_t)handle - 1;
+    int index = (int)((uintptr_t)handle & 0xffff) - 1, part = (int)((uintptr_t)handle >> 16) - 1;
     if (!users) return UNINITIALIZED;
     int code = refresh();
     if (code) return code;
     if (index < 0 || index >= script.device_count) return INVALID_ARGUMENT;
     *device = &script.devices[index];
+    if (part >= (*device)->instance_count) return INVALID_ARGUMENT;
+    *instance = part < 0 ? NULL : &(*device)->instances[part];
     return scripted_error(call, index);
+}
+
+/* Of an instance NVML tells hardly anything: most calls want a GPU. */
+static int enter_device(const char *call, handle_t handle, device_t **device) {
+    instance_t *instance = NULL;
+    int code = enter_part(call, handle, device, &instance);
+    return code ? code : instance ? NOT_SUPPORTED : OK;
 }
 
 static int copy_text(char *to, unsigned length, const char *from) {
@@ -325,6 +412,15 @@ static int copy_text(char *to, unsigned length, const char *from) {
     int name arguments {                                                                                              \
         device_t *d = NULL;                                                                                           \
         int code = enter_device(#name, h, &d);                                                                        \
+        if (code) return leave(code);                                                                                 \
+        body;                                                                                                         \
+        return leave(code);                                                                                           \
+    }
+#define PART_CALL(name, arguments, body)                                                                              \
+    int name arguments {                                                                                              \
+        device_t *d = NULL;                                                                                           \
+        instance_t *part = NULL;                                                                                      \
+        int code = enter_part(#name, h, &d, &part);                                                                   \
         if (code) return leave(code);                                                                                 \
         body;                                                                                                         \
         return leave(code);                                                                                           \
@@ -398,11 +494,15 @@ ALIAS(nvmlDeviceGetHandleByIndex, (unsigned index, handle_t *handle), nvmlDevice
 
 int nvmlDeviceGetHandleByUUID(const char *uuid, handle_t *handle) {
     int code = enter("nvmlDeviceGetHandleByUUID");
-    int found = -1;
-    for (int i = 0; !code && i < script.device_count; i++)
-        if (!strcmp(script.devices[i].uuid, uuid)) found = i;
-    if (!code && found < 0) code = NOT_FOUND;
-    if (!code) *handle = (handle_t)(uintptr_t)(found + 1);
+    uintptr_t found = 0;
+    for (int i = 0; !code && i < script.device_count; i++) {
+        const device_t *d = &script.devices[i];
+        if (!strcmp(d->uuid, uuid)) found = (uintptr_t)i + 1;
+        for (int part = 0; d->mig_slots && part < d->instance_count; part++)
+            if (!strcmp(d->instances[part].uuid, uuid)) found = ((uintptr_t)i + 1) | ((uintptr_t)part + 1) << 16;
+    }
+    if (!code && !found) code = NOT_FOUND;
+    if (!code) *handle = (handle_t)found;
     return leave(code);
 }
 
@@ -414,7 +514,8 @@ int nvmlDeviceGetHandleByPciBusId_v2(const char *bus, handle_t *handle) {
     return leave(code);
 }
 
-DEVICE_CALL(nvmlDeviceGetUUID, (handle_t h, char *text, unsigned length), code = copy_text(text, length, d->uuid))
+PART_CALL(nvmlDeviceGetUUID, (handle_t h, char *text, unsigned length),
+          code = copy_text(text, length, part ? part->uuid : d->uuid))
 DEVICE_CALL(nvmlDeviceGetName, (handle_t h, char *text, unsigned length), code = copy_text(text, length, d->name))
 DEVICE_CALL(nvmlDeviceGetIndex, (handle_t h, unsigned *index), *index = NUMBER_OF(d))
 DEVICE_CALL(nvmlDeviceGetMinorNumber, (handle_t h, unsigned *minor), *minor = NUMBER_OF(d))
@@ -422,16 +523,42 @@ DEVICE_CALL(nvmlDeviceGetTotalEnergyConsumption, (handle_t h, ull *mj), *mj = co
 DEVICE_CALL(nvmlDeviceGetPowerUsage, (handle_t h, unsigned *mw), *mw = power_mw(d))
 DEVICE_CALL(nvmlDeviceGetPersistenceMode, (handle_t h, unsigned *mode), *mode = 1)
 DEVICE_CALL(nvmlDeviceGetPowerManagementMode, (handle_t h, unsigned *mode), *mode = 1)
-DEVICE_CALL(nvmlDeviceGetMigMode, (handle_t h, unsigned *now, unsigned *next), (void)now; (void)next; code = NOT_SUPPORTED)
-DEVICE_CALL(nvmlDeviceGetMaxMigDeviceCount, (handle_t h, unsigned *count), *count = 0)
-DEVICE_CALL(nvmlDeviceGetMigDeviceHandleByIndex, (handle_t h, unsigned i, handle_t *mig), (void)i; (void)mig; code = NOT_FOUND)
+
+/* ---- instances (MIG) ---- */
+
+typedef struct {
+    unsigned multiprocessors, copy, decoder, encoder, jpeg, ofa, gpu_slices, compute_slices;
+    ull memory_mb;
+} attributes_t;
+DEVICE_CALL(nvmlDeviceGetMigMode, (handle_t h, unsigned *now, unsigned *next),
+            if (d->mig_slots) *now = *next = 1; else code = NOT_SUPPORTED)
+DEVICE_CALL(nvmlDeviceGetMaxMigDeviceCount, (handle_t h, unsigned *count), *count = (unsigned)d->mig_slots)
+DEVICE_CALL(nvmlDeviceGetMigDeviceHandleByIndex, (handle_t h, unsigned i, handle_t *mig),
+            if (i >= (unsigned)d->instance_count) code = NOT_FOUND;
+            else *mig = (handle_t)((uintptr_t)(NUMBER_OF(d) + 1) | (uintptr_t)(i + 1) << 16))
+PART_CALL(nvmlDeviceGetAttributes_v2, (handle_t h, attributes_t *a),
+          if (!part) code = NOT_SUPPORTED;
+          else *a = ((attributes_t){.multiprocessors = 16 * part->slices, .gpu_slices = part->slices,
+                                    .compute_slices = part->slices, .memory_mb = part->total >> 20}))
+PART_CALL(nvmlDeviceGetGpuInstanceId, (handle_t h, unsigned *id),
+          if (!part) code = NOT_SUPPORTED; else *id = part->gpu_instance)
+PART_CALL(nvmlDeviceGetComputeInstanceId, (handle_t h, unsigned *id),
+          if (!part) code = NOT_SUPPORTED; else *id = part->compute_instance)
+PART_CALL(nvmlDeviceGetDeviceHandleFromMigDeviceHandle, (handle_t h, handle_t *parent),
+          if (!part) code = INVALID_ARGUMENT; else *parent = (handle_t)(uintptr_t)(NUMBER_OF(d) + 1))
+PART_CALL(nvmlDeviceIsMigDeviceHandle, (handle_t h, unsigned *is), (void)d; *is = part != NULL)
+
+/* ---- figures to show ---- */
 
 typedef struct { unsigned gpu, memory; } utilization_t;
-DEVICE_CALL(nvmlDeviceGetUtilizationRates, (handle_t h, utilization_t *u), u->gpu = d->utilization; u->memory = d->utilization / 2)
+DEVICE_CALL(nvmlDeviceGetUtilizationRates, (handle_t h, utilization_t *u),
+            if (d->mig_slots) code = NOT_SUPPORTED; u->gpu = d->utilization; u->memory = d->utilization / 2)
 
 typedef struct { ull total, free, used; } memory_t;
 typedef struct { unsigned version; ull total, reserved, free, used; } memory_v2_t;
-DEVICE_CALL(nvmlDeviceGetMemoryInfo, (handle_t h, memory_t *m), *m = ((memory_t){d->total, d->total - d->used, d->used}))
+PART_CALL(nvmlDeviceGetMemoryInfo, (handle_t h, memory_t *m),
+          ull total = part ? part->total : d->total; ull used = part ? part->used : d->used;
+          *m = ((memory_t){total, total - used, used}))
 
 int nvmlDeviceGetMemoryInfo_v2(handle_t h, memory_v2_t *m) {
     memory_t first;
@@ -472,13 +599,17 @@ typedef struct { ull at_us; unsigned pid, sm, memory, encoder, decoder, jpeg, fl
 typedef struct { unsigned version, count; ull seen_us; sample_info_t *samples; } samples_t;
 
 /* With both arrays NULL only `count` is answered. */
-static int list_processes(const device_t *d, bool graphics, unsigned *count, process_v1_t *v1, process_v2_t *v2) {
+static int list_processes(const device_t *d, const instance_t *part, bool graphics, unsigned *count,
+                          process_v1_t *v1, process_v2_t *v2) {
     unsigned room = *count, found = 0;
     for (int i = 0; i < d->process_count; i++) {
         const process_t *p = &d->processes[i];
-        if (p->graphics != graphics) continue;
+        const instance_t *own = p->instance >= 0 && p->instance < d->instance_count ? &d->instances[p->instance] : NULL;
+        if (p->graphics != graphics || (part && own != part)) continue;
         if (found < room && v1) v1[found] = (process_v1_t){p->pid, p->memory};
-        if (found < room && v2) v2[found] = (process_v2_t){p->pid, p->memory, ~0u, ~0u};
+        if (found < room && v2)
+            v2[found] = (process_v2_t){p->pid, p->memory, own ? own->gpu_instance : ~0u,
+                                       own ? own->compute_instance : ~0u};
         found++;
     }
     *count = found;
@@ -487,14 +618,16 @@ static int list_processes(const device_t *d, bool graphics, unsigned *count, pro
 
 static int compute(handle_t handle, unsigned *count, process_v1_t *v1, process_v2_t *v2) {
     device_t *d = NULL;
-    int code = enter_device("nvmlDeviceGetComputeRunningProcesses", handle, &d);
-    return leave(code ? code : list_processes(d, false, count, v1, v2));
+    instance_t *part = NULL;
+    int code = enter_part("nvmlDeviceGetComputeRunningProcesses", handle, &d, &part);
+    return leave(code ? code : list_processes(d, part, false, count, v1, v2));
 }
 
 static int graphics(handle_t handle, unsigned *count, process_v1_t *v1, process_v2_t *v2) {
     device_t *d = NULL;
-    int code = enter_device("nvmlDeviceGetGraphicsRunningProcesses", handle, &d);
-    return leave(code ? code : list_processes(d, true, count, v1, v2));
+    instance_t *part = NULL;
+    int code = enter_part("nvmlDeviceGetGraphicsRunningProcesses", handle, &d, &part);
+    return leave(code ? code : list_processes(d, part, true, count, v1, v2));
 }
 
 ALIAS(nvmlDeviceGetComputeRunningProcesses, (handle_t h, unsigned *n, process_v1_t *p), compute, h, n, p, NULL)
@@ -514,6 +647,7 @@ static ull wall_us(void) {
 static int list_samples(const device_t *d, ull seen_us, unsigned *count, sample_t *v1, sample_info_t *v2) {
     unsigned room = *count, found = 0;
     ull now = wall_us();
+    if (d->mig_slots) return NOT_SUPPORTED;
     for (int i = 0; seen_us < now && i < d->process_count; i++) {
         const process_t *p = &d->processes[i];
         if (p->sm < 0) continue;
@@ -542,8 +676,9 @@ static void answer_field(const device_t *d, field_t *f) {
     f->code = scripted_error("nvmlDeviceGetFieldValues", (int)NUMBER_OF(d));
     if (f->code) return;
     if (f->field == FIELD_ENERGY) { f->type = TYPE_ULL; f->value.ull_ = counter_mj(d); }
-    else if (f->field == FIELD_POWER_INSTANT || f->field == FIELD_POWER_AVERAGE) { f->type = TYPE_UINT; f->value.u = power_mw(d); }
-    else f->code = NOT_SUPPORTED;
+    else if (f->field != FIELD_POWER_INSTANT && f->field != FIELD_POWER_AVERAGE) f->code = NOT_SUPPORTED;
+    else if (f->scope > 1 || (f->scope ? d->no_module_scope : d->no_gpu_scope)) f->code = NOT_SUPPORTED;
+    else { f->type = TYPE_UINT; f->value.u = f->scope && d->module_mw ? (unsigned)d->module_mw : power_mw(d); }
 }
 
 int nvmlDeviceGetFieldValues(handle_t h, int count, field_t *fields) {

@@ -11,6 +11,7 @@ from app.engine.views import (
     Audit,
     DeviceAudit,
     DeviceStatus,
+    GapAudit,
     NodeStatus,
     Receipt,
     Report,
@@ -35,6 +36,8 @@ class FakeBooks:
     def __init__(self) -> None:
         self.asked: list[tuple[object, ...]] = []
         self.faults: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
+        self.gaps: tuple[GapAudit, ...] = ()
 
     def report(self, by: ReportKey, since_s: float | None = None, until_s: float | None = None) -> Report:
         self.asked.append((by, since_s, until_s))
@@ -72,6 +75,9 @@ class FakeBooks:
             carbon_ugco2e=15,
             grade="counter",
             provisional=True,
+            load_share_uj=400_000,
+            warm_share_uj=0,
+            shares_final=False,
             duration_ns=12_500_000,
             wall_time_s=1_790_000_000,
         )
@@ -89,7 +95,15 @@ class FakeBooks:
             pending_uj=12,
             batches=4,
         )
-        return Audit(ok=not self.faults, devices=(device,), faults=self.faults, energy_uj=4_000_000, gap_share=0.0)
+        return Audit(
+            ok=not self.faults,
+            devices=(device,),
+            faults=self.faults,
+            energy_uj=4_000_000,
+            gap_share=0.0,
+            notes=self.notes,
+            gaps=self.gaps,
+        )
 
     def status(self) -> Status:
         device = DeviceStatus(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.cli import cluster
-from app.engine.views import Audit, Receipt, Report
+from app.engine.views import Audit, GapAudit, Receipt, Report
 from app.errors import Unavailable
 
 Call = Callable[..., Any]
@@ -102,6 +102,25 @@ def test_an_audit_of_good_books_ends_well(books: Any, call: Call) -> None:
     assert "the books balance" in result.stdout
 
 
+def test_an_audit_explains_its_gaps_and_says_what_it_could_not_see(books: Any, call: Call) -> None:
+    books.notes = ("meter m (node n2) was not heard, its journal is not compared",)
+    books.gaps = (
+        GapAudit(
+            node="n1",
+            device_key=books.device_key,
+            meter="m",
+            energy_uj=4_000,
+            since_s=1_790_000_000.0,
+            duration_s=2.5,
+            reason="the meter died",
+        ),
+    )
+    result = call("ledger", "audit")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "note: meter m (node n2) was not heard" in result.stdout
+    assert result.stdout.splitlines()[-1].split()[-5:] == ["2.5", "4000", "the", "meter", "died"]
+
+
 def test_an_audit_with_faults_names_each_and_ends_with_one(books: Any, call: Call) -> None:
     books.faults = ("batch 3 of n1 was altered", "GPU-1 differs by 7 uJ")
     result = call("ledger", "audit")
@@ -122,3 +141,10 @@ def test_no_cluster_is_one_line_that_says_what_to_do(call: Call, monkeypatch: py
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr.count("\n") == 1
         assert "scripts/up" in result.stderr
+
+
+def test_parts_are_those_of_jobs(books: Any, call: Call) -> None:
+    result = call("report", "--by", "job", "--format", "parts")
+    assert (result.exit_code, result.stdout.count("\n")) == (0, 1)
+    assert result.stdout.startswith("tenant,job,attempt,kind,worker,epoch,energy_uj")
+    assert call("report", "--format", "parts").exit_code == 2

@@ -26,6 +26,10 @@ DEVICE = DeviceProbe(
     temperature_c=None,
     processes=0,
     failure="",
+    update_period_ns=20_010_000,
+    counter_to_power=0.6,
+    disputed=True,
+    notes=("the energy counter moves 0.60 times as fast as the device's power says",),
 )
 RAPL = BackendProbe(
     name="rapl", usable=False, reason="rapl: may not be read, run as root", devices=(), unusable_devices={}
@@ -52,7 +56,19 @@ def test_devices_and_every_reason_are_shown(found: Callable[..., HostProbe], cal
     found(_nvml(DEVICE), RAPL)
     result = call("probe")
     assert result.exit_code == 0
-    for words in ("GPU-1", "70.00 W", "5000", "25%", "may not be read, run as root", "not GPU-2", "machine m1"):
+    for words in (
+        "GPU-1",
+        "70.00 W",
+        "5000",
+        "25%",
+        "20.0 ms",
+        "0.60",
+        "disputed",
+        "Notes",
+        "may not be read, run as root",
+        "not GPU-2",
+        "machine m1",
+    ):
         assert words in result.stdout
 
 

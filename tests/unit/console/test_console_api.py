@@ -67,6 +67,9 @@ class FakeBooks:
             carbon_ugco2e=1,
             grade="counter",
             provisional=False,
+            load_share_uj=4,
+            warm_share_uj=2,
+            shares_final=True,
             duration_ns=5,
             wall_time_s=1.0,
         )

@@ -3,8 +3,8 @@
 import csv
 import io
 
-from app.console.exports import grade_of, label_names, report_csv
-from app.engine.views import Report, ReportRow
+from app.console.exports import grade_of, label_names, parts_csv, report_csv
+from app.engine.views import JobDetail, JobShare, Report, ReportRow
 
 
 def _row(group: dict[str, str], energy_uj: int, **changes: object) -> ReportRow:
@@ -63,3 +63,25 @@ def test_an_empty_report_is_a_header() -> None:
 def test_grades_without_energy_are_not_named() -> None:
     row = _row({"model": "m"}, 3, by_grade_uj={"modelled": 1, "counter": 2, "integrated": 0})
     assert grade_of(row) == "counter+modelled"
+
+
+def test_parts_of_jobs_are_a_row_per_worker_and_epoch_or_their_sums() -> None:
+    share = JobShare(worker=1, epoch=2, energy_uj=2_500_000, time_ns=1_500_000_000)
+    worker = share.model_copy(update={"epoch": None})
+    told = {"tenant": "acme", "job": "digits", "attempt": 1, "kind": "train", "energy_uj": 2_500_000}
+    whole = JobDetail(**told, by_worker=(worker,), by_epoch=(), shares=(share,))
+    sums = JobDetail(**told | {"job": "huge"}, by_worker=(worker,), by_epoch=(), shares=())
+    report = _report().model_copy(update={"by": "job", "jobs": (whole, sums)})
+    first, second = csv.DictReader(io.StringIO(parts_csv(report)))
+    assert first == {
+        "tenant": "acme",
+        "job": "digits",
+        "attempt": "1",
+        "kind": "train",
+        "worker": "1",
+        "epoch": "2",
+        "energy_uj": "2500000",
+        "energy_j": "2.5",
+        "time_s": "1.5",
+    }
+    assert (second["job"], second["worker"], second["epoch"]) == ("huge", "1", "")

@@ -1,15 +1,11 @@
 """The books of the cluster: reports by every key, carbon, status, and an audit that finds what was done to them."""
 
-import copy
-import dataclasses
 import sqlite3
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
-import orjson
 import pytest
 
 from app.carbon.footprint import CarbonSettings
@@ -24,9 +20,11 @@ from app.domain.account import (
     warm_account,
 )
 from app.engine.cluster_books import ClusterBooks
+from app.engine.delivery import Delivery, MeterCondition
 from app.engine.evidence import Evidence, gather
 from app.engine.views import Report, ReportKey
-from app.ledger.journal import Batch, Journal, digest_of
+from app.errors import BooksDamaged, Unavailable
+from app.ledger.journal import Batch, Journal
 from app.ledger.ring import node_tag
 from app.ledger.store import Store
 from app.units import NS_PER_S, UJ_PER_KWH
@@ -180,9 +178,55 @@ def test_the_snapshot_for_telemetry_adds_up(filled: ClusterBooks):
     assert {meter.node for meter in snapshot.meters} == {"node", "two"}
 
 
-def test_receipts_lead_to_the_meter_of_their_node(filled: ClusterBooks):
-    assert filled.meter_of_tag(node_tag("machine", "boot")) in ("machine:one", "machine:two")
-    assert filled.meter_of_tag("00000000") is None
+def test_receipts_lead_to_the_ray_node_of_their_meter(books: ClusterBooks, tmp_path: Path):
+    batch = Journal(tmp_path / "j", "m").append(body([(0, 0), (1, 5)], {SYSTEM: 5}))
+    assert books.book([Delivery(MeterCondition("m", "node", "ray-node-7"), (batch,))]) == [None]
+    assert books.ray_node_of_tag(node_tag("machine", "boot")) == "ray-node-7"
+    assert books.ray_node_of_tag("00000000") is None
+
+
+# Groups of deliveries
+
+
+def delivered(directory: Path, meter: str, *contents: dict[str, object], waiting: int = 0) -> Delivery:
+    journal = Journal(directory / meter, meter)
+    batches = tuple(journal.append(content) for content in contents)
+    return Delivery(MeterCondition(meter, meter, "ray", waiting), batches)
+
+
+def test_one_meters_damage_costs_the_others_nothing(books: ClusterBooks, tmp_path: Path):
+    def named(name: str) -> dict[str, object]:
+        return body([(0, 0), (1, 5)], {SYSTEM: 5}, uuid=name, node=name)
+
+    first = [delivered(tmp_path, name, named(name), waiting=1) for name in ("a", "b", "c")]
+    assert books.book(first) == [None, None, None]
+    cloned = Journal(tmp_path / "clone of b", "b").append(named("other"))
+    errors = books.book([*first[:1], Delivery(MeterCondition("b", "b", "ray", 1), (cloned,)), *first[2:]])
+    assert [type(error) for error in errors] == [type(None), BooksDamaged, type(None)]
+    assert sum(books.status().by_account_uj.values()) == 15
+
+
+def test_a_store_that_fails_is_said_with_what_waits_and_shows_what_it_last_held(
+    books: ClusterBooks, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+):
+    one, two = (delivered(tmp_path, name, body([(0, 0), (1, 5)], {SYSTEM: 5}, uuid=name), waiting=3) for name in "ab")
+    books.book([one])
+    assert books.status().by_account_uj["system"] == 5
+
+    def fail(*_: object) -> None:
+        raise Unavailable("the ledger's store cannot take a batch: disk full")
+
+    with monkeypatch.context() as broken:
+        for question in ("book", "totals", "devices"):
+            broken.setattr(Store, question, fail)
+        assert [type(error) for error in books.book([two])] == [Unavailable]
+        clock.advance(20 * NS_PER_S)
+        status = books.status()
+        assert status.by_account_uj["system"] == 5
+        assert status.warnings[0].startswith("the store has taken nothing for 20 s: the ledger's store cannot take")
+        assert status.warnings[0].endswith("5 batches of 2 meters wait in node journals")
+    assert books.book([two]) == [None]
+    assert (books.status().warnings, books.status().by_account_uj["system"]) == ((), 10)
 
 
 # The audit, on books that a real node kept
@@ -220,11 +264,9 @@ class Kept:
     def forge(self, sequence: int, change: Callable[[Batch], None], redigest: bool = False) -> None:
         """Alter a stored batch, with a new digest if asked."""
         stored = next(b for b in Store(f"sqlite:///{self.path}").batches("machine:node") if b.sequence == sequence)
-        forged = dataclasses.replace(stored, body=copy.deepcopy(stored.body))
-        change(forged)
-        digest = digest_of(forged.previous, forged.body) if redigest else forged.digest
-        packed = zlib.compress(orjson.dumps(forged.body))
-        self.sql("UPDATE batches SET body = ?, digest = ? WHERE sequence = ?", packed, digest, sequence)
+        change(stored)
+        forged = stored.altered(stored.body, redigest)
+        self.sql("UPDATE batches SET body = ?, digest = ? WHERE sequence = ?", forged.packed, forged.digest, sequence)
 
 
 @pytest.fixture
@@ -331,12 +373,12 @@ def test_a_store_that_was_emptied_is_found_by_the_journal(kept: Kept):
 
 
 def test_an_altered_balance_is_found(kept: Kept):
-    kept.sql("UPDATE balances SET energy_uj = energy_uj + 1 WHERE rowid = 1")
+    kept.sql("UPDATE balances SET energy_uj = energy_uj + 1 WHERE line = 1")
     assert "the balances were altered" in faults(kept)
 
 
 def test_a_removed_balance_is_found(kept: Kept):
-    kept.sql("DELETE FROM balances WHERE rowid = 1")
+    kept.sql("DELETE FROM balances WHERE line = 1")
     assert "has a balance of 0 uJ, its postings add up to" in faults(kept)
 
 

@@ -9,15 +9,18 @@ import pytest
 from app.clock import ManualClock, SystemClock
 from app.domain.account import request_account, warm_account
 from app.domain.slice import ProcessKey, Resident
-from app.engine.slices import BoardCache, OpenSlice, Shown, SliceBook
+from app.engine.slices import BoardCache, OpenSlice, Shown, SliceBook, SliceEnergy
 from app.ledger.board import MAX_DEVICES, BoardReader, BoardWriter, Present, relevant, uuid_hash
-from app.ledger.ring import RingHeader, RingReader, RingWriter
+from app.ledger.pace import Pace
+from app.ledger.ring import Charged, RingHeader, RingReader, RingWriter
 from app.units import NS_PER_MS, NS_PER_S
 
 REQUEST = request_account("default", "minilm", "1")
 GPU = Present(uuid_hash("GPU-1"), False, 1, 300_000.0, 80_000.0)
 OTHER_GPU = Present(uuid_hash("GPU-2"), False, 1, 900_000.0, 80_000.0)
+PACE = Pace(marginal_mw=30_000.0, tick_ns=100e6, busy_ns=150e6, covered_ns=100e6)
 HOST = Present(uuid_hash("cpu-1"), True, 4, 100_000.0, 20_000.0)
+PACED_HOST = Present(uuid_hash("cpu-1"), True, 4, 100_000.0, 20_000.0, PACE)
 
 
 @pytest.fixture
@@ -79,21 +82,65 @@ def test_an_open_slice_is_estimated_up_to_now(book: SliceBook, board: BoardWrite
     assert energy.energy_uj == 3_000_000
 
 
-def test_once_slices_have_settled_the_estimate_is_what_they_drew(
+def test_accelerators_are_estimated_by_time_and_the_host_by_cpu_time(
     book: SliceBook, board: BoardWriter, clock: ManualClock
 ):
-    """The meter writes the mean power of this process's slices, however many were open at once, into the ring."""
-    board.write(clock.monotonic_ns(), 0.0, [GPU, HOST])
+    """50 W of accelerators for 100 ms are 5 J. A CPU second costs 30 J, and 20 J of floor x 100/150: 43.3 J; 60 ms of
+    it 2.6 J."""
+    board.write(clock.monotonic_ns(), 0.0, [GPU, PACED_HOST])
     RingReader(book.ring.path).show_slice_power(50_000.0)
     piece = book.begin(REQUEST, 1.0)
     clock.advance(100 * NS_PER_MS)
+    clock.work(60 * NS_PER_MS)
     piece.end()
+    clock.work(500 * NS_PER_MS)
     energy = piece.energy()
     assert energy is not None
-    assert (energy.energy_uj, energy.grade) == (5_000_000, "counter+modelled")  # 50 W for 100 ms
+    assert (energy.energy_uj, energy.grade) == (7_600_000, "counter+modelled")
 
 
-def test_the_host_is_estimated_by_its_floor_until_it_has_seen_work(
+def test_what_a_process_does_between_close_slices_counts_with_the_next(
+    book: SliceBook, board: BoardWriter, clock: ManualClock
+):
+    """1 ms of CPU time is 43,333 uJ: 2 ms after a slice that ended just now, but 1 ms after one long ago."""
+    board.write(clock.monotonic_ns(), 0.0, [PACED_HOST])
+    told = []
+    for pause_ms in (50, 1_000):
+        book.begin(REQUEST, 1.0).end()
+        clock.work(NS_PER_MS)
+        clock.advance(pause_ms * NS_PER_MS)
+        board.write(clock.monotonic_ns(), 0.0, [PACED_HOST])
+        piece = book.begin(REQUEST, 1.0)
+        clock.work(NS_PER_MS)
+        piece.end()
+        told.append(piece.energy().energy_uj)
+    assert told == [86_667, 43_333]
+
+
+def test_a_slice_may_begin_at_an_earlier_mark(book: SliceBook, board: BoardWriter, clock: ManualClock):
+    board.write(clock.monotonic_ns(), 0.0, [PACED_HOST])
+    mark = book.mark()
+    clock.advance(NS_PER_MS)
+    clock.work(NS_PER_MS)
+    piece = book.begin(REQUEST, 1.0, since=mark)
+    piece.end()
+    assert RingReader(book.ring.path).record(0)["start_ns"] == mark.at_ns
+    assert (piece.duration_ns, piece.energy().energy_uj) == (NS_PER_MS, 43_333)
+
+
+def test_shares_are_by_energy_among_what_was_booked_or_told(book: SliceBook):
+    """A load of 1,000 uJ: all of it for the first, a third for the second that used half as much as the first; once
+    the books know of 400 uJ, those count."""
+    RingReader(book.ring.path).show_charged(Charged(load_uj=1_000, warm_uj=90, request_uj=0))
+    piece = book.begin(REQUEST, 1.0)
+    told = [SliceEnergy(energy_uj, 0.0, "counter", True) for energy_uj in (100, 50, 40)]
+    assert piece.shares(told[0]) == (1_000, 90)
+    assert piece.shares(told[1]) == (333, 30)
+    RingReader(book.ring.path).show_charged(Charged(load_uj=1_000, warm_uj=100, request_uj=400))
+    assert piece.shares(told[2]) == (100, 10)
+
+
+def test_the_host_is_estimated_by_its_floor_until_its_pace_is_known(
     book: SliceBook, board: BoardWriter, clock: ManualClock
 ):
     board.write(clock.monotonic_ns(), 0.0, [HOST])
@@ -185,16 +232,16 @@ def test_a_board_that_was_replaced_is_found(book: SliceBook, board: BoardWriter,
     BoardWriter(tmp_path / "board").write(clock.monotonic_ns(), 0.0, [GPU])
     assert not book.board.is_stale()
     clock.advance(50 * NS_PER_MS)
-    assert book.board.present() == Shown(0.0, 300_000.0, "counter")
+    assert book.board.present() == Shown(0.0, 300_000.0, 0.0, (), "counter")
 
 
 def test_the_board_is_looked_at_every_50_ms_at_most(book: SliceBook, board: BoardWriter, clock: ManualClock):
     board.write(clock.monotonic_ns(), 1.0, [GPU])
-    assert book.board.present() == Shown(1.0, 300_000.0, "counter")
+    assert book.board.present() == Shown(1.0, 300_000.0, 0.0, (), "counter")
     board.write(clock.monotonic_ns(), 2.0, [GPU])
-    assert book.board.present() == Shown(1.0, 300_000.0, "counter")
+    assert book.board.present() == Shown(1.0, 300_000.0, 0.0, (), "counter")
     clock.advance(50 * NS_PER_MS)
-    assert book.board.present() == Shown(2.0, 300_000.0, "counter")
+    assert book.board.present() == Shown(2.0, 300_000.0, 0.0, (), "counter")
 
 
 def test_a_board_in_the_middle_of_writing_tells_nothing(tmp_path: Path):

@@ -2,13 +2,16 @@
 
 import errno
 import os
+import pickle
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 
 from app.ledger import journal as journal_module
-from app.ledger.journal import GENESIS, Batch, Journal, digest_of, read_epoch
+from app.ledger.journal import GENESIS, Batch, Journal, digest_of, has_open_books, read_epoch
 
 
 def values(batches: list[Batch]) -> list[int]:
@@ -193,3 +196,107 @@ def test_closing_twice_is_harmless(tmp_path: Path):
     journal = filled(tmp_path, 1)
     journal.close()
     journal.close()
+
+
+def test_books_are_open_while_batches_wait_and_after_a_meter_that_did_not_close_them(tmp_path: Path):
+    def resume(clean: bool) -> dict[str, object]:
+        return {"resume": {"clean": clean}}
+
+    assert not has_open_books(tmp_path / "never")
+    journal = opened(tmp_path)
+    assert not has_open_books(tmp_path)
+    batch = journal.append(resume(clean=False))
+    assert has_open_books(tmp_path)
+    journal.acknowledge(batch)
+    assert has_open_books(tmp_path)  # all is delivered, but nobody took a closing reading
+    closing = journal.append(resume(clean=True))
+    assert has_open_books(tmp_path)
+    journal.acknowledge(closing)
+    opened(tmp_path).close()  # the next life, which has written nothing yet
+    assert not has_open_books(tmp_path)
+
+
+# However long nobody acknowledges
+
+
+def test_memory_holds_a_window_of_what_waits_and_the_rest_is_read_when_it_is_delivered(tmp_path: Path):
+    count = 3 * journal_module.WINDOW
+    journal = opened(tmp_path, max_epoch_bytes=30_000)
+    for n in range(count):
+        journal.append({"n": n})
+    assert (journal.waiting, len(journal._window)) == (count, journal_module.WINDOW)
+    delivered: list[int] = []
+    while batches := journal.unacknowledged(50):
+        assert len(journal._window) <= journal_module.WINDOW
+        delivered += values(batches)
+        journal.acknowledge(batches[-1])
+        if len(delivered) == 100:
+            journal.append({"n": count})
+    assert delivered == list(range(count + 1))
+    assert journal.waiting == 0
+
+
+def test_what_waits_is_counted_again_by_the_next_life(tmp_path: Path):
+    journal = filled(tmp_path, 5)
+    journal.acknowledge(journal.unacknowledged(2)[-1])
+    again = opened(tmp_path)
+    assert (again.waiting, len(again._window)) == (3, 0)
+    again.append({"n": 5})
+    assert values(again.unacknowledged(9)) == [2, 3, 4, 5]
+
+
+# What the store will never take
+
+
+def test_refused_batches_are_set_aside_and_the_journal_goes_on_under_another_name(tmp_path: Path):
+    journal = filled(tmp_path, 4)
+    journal.acknowledge(journal.unacknowledged(2)[-1])
+    last = journal.last
+    journal.begin_anew("machine:anew")
+    assert (journal.meter, journal.waiting, journal.unacknowledged(9)) == ("machine:anew", 0, [])
+    assert journal.last is last  # until the next is written a dying meter's successor loses no more than it must
+    [refused] = journal.refused()
+    assert values(list(read_epoch(refused))) == [0, 1, 2, 3]
+    batch = journal.append({"n": 4})
+    assert (batch.meter, batch.previous) == ("machine:anew", GENESIS)
+    assert journal.append({"n": 5}).previous == batch.digest
+    again = opened(tmp_path)
+    assert (again.meter, values(again.unacknowledged(9)), again.refused()) == ("machine:anew", [4, 5], [refused])
+
+
+def test_beginning_anew_interrupted_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    filled(tmp_path, 2)
+    journal = opened(tmp_path)
+    journal.append({"n": 2})
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", lambda self, target: (_ for _ in ()).throw(OSError("killed")))
+        with pytest.raises(OSError, match="killed"):
+            journal.begin_anew("machine:anew")
+    again = opened(tmp_path)
+    assert (again.meter, values(again.unacknowledged(9))) == ("machine:node", [0, 1, 2])
+    again.begin_anew("machine:anew")
+    assert [values(list(read_epoch(path))) for path in again.refused()] == [[0, 1], [2]]
+
+
+# Bytes
+
+
+def test_a_batch_travels_and_is_stored_as_the_bytes_that_were_made_once(tmp_path: Path):
+    batch = opened(tmp_path).append({"b": 1, "a": [1.5, None]})
+    assert batch.payload == b'{"a":[1.5,null],"b":1}'
+    copy = pickle.loads(pickle.dumps(batch))
+    assert (copy, copy.__dict__.keys()) == (batch, set(Batch.__dataclass_fields__))
+    assert copy.is_genuine
+    assert not copy.altered({"b": 2}).is_genuine
+    assert copy.altered({"b": 2}, redigest=True).is_genuine
+    again = opened(tmp_path).unacknowledged(1)[0]
+    assert (again.packed, again.body) == (batch.packed, {"b": 1, "a": [1.5, None]})
+
+
+def test_a_journal_of_the_first_version_is_read_and_its_digests_hold(tmp_path: Path):
+    body = {"b": 1, "a": 2}  # its records kept the order of keys
+    header = {"meter": "m", "epoch": 1, "sequence": 0, "previous": GENESIS, "digest": digest_of(GENESIS, body)}
+    record = orjson.dumps(header | {"body": body})
+    (tmp_path / "00000001.journal").write_bytes(b"%08x %s\n" % (zlib.crc32(record), record))
+    [batch] = opened(tmp_path).unacknowledged(9)
+    assert (batch.body, batch.payload, batch.is_genuine) == (body, b'{"b":1,"a":2}', True)

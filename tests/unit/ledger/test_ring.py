@@ -1,5 +1,6 @@
 """The ring between a working process and its meter: slices one way, energy the other."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.domain.account import Account, load_account, request_account, warm_account
+from app.domain.account import Account, job_account, load_account, request_account, warm_account
 from app.domain.slice import ProcessKey, Resident
 from app.errors import InvalidInput, NotFound
 from app.ledger import ring as ring_module
 from app.ledger.ring import (
+    OTHERS,
     RECORD,
     RingHeader,
     RingReader,
@@ -97,21 +99,50 @@ def test_an_account_that_the_table_does_not_know_is_the_residents(reader: RingRe
     assert reader.account(17) == warm_account("minilm", "1")
 
 
-def test_a_full_account_table_charges_the_first_account(writer: RingWriter, reader: RingReader):
-    writer.begin(REQUEST, 1.0, 1)
+def owners_of(writer: RingWriter, reader: RingReader, accounts: list[Account]) -> list[Account]:
+    """Who is charged for a slice of each account, as the meter reads it."""
+    return [reader.account(int(reader.record(writer.begin(account, 1.0, 1))["owner"])) for account in accounts]
+
+
+def test_thousands_of_tenants_have_their_own_accounts(writer: RingWriter, reader: RingReader):
+    accounts = [request_account(f"tenant-{n}", "minilm", "1") for n in range(5_000)]
+    assert owners_of(writer, reader, accounts) == accounts
+    assert owners_of(writer, reader, accounts[::-1]) == accounts[::-1]
+
+
+def test_tenants_beyond_the_tables_are_charged_together_by_model(writer: RingWriter, reader: RingReader):
     long = "x" * 1_000
-    owners = [
-        int(reader.record(writer.begin(request_account(f"{long}{n}", "minilm", "1"), 1.0, 1))["owner"])
-        for n in range(60)
-    ]
-    assert owners[0] == 1
-    assert set(owners[-2:]) == {0}
-    assert reader.account(0) == REQUEST
+    accounts = [request_account(f"{long}{n}", "minilm", "1") for n in range(1_100)]
+    found = owners_of(writer, reader, accounts)
+    assert found[:900] == accounts[:900]
+    assert set(found[-9:]) == {request_account(OTHERS, "minilm", "1")}
+    assert owners_of(writer, reader, [request_account(long, "other", "1")]) == [request_account(OTHERS, "other", "1")]
+    assert owners_of(writer, reader, [job_account("t", long, 1)]) == [job_account("t", OTHERS, 1)]
 
 
-def test_an_account_larger_than_the_table_is_still_somebodys(writer: RingWriter, reader: RingReader):
-    sequence = writer.begin(request_account("x" * 70_000, "minilm", "1"), 1.0, 1)
-    assert reader.account(int(reader.record(sequence)["owner"])) == warm_account("minilm", "1")
+def test_an_account_larger_than_the_tables_is_still_its_models(writer: RingWriter, reader: RingReader):
+    huge = request_account("x" * 2_000_000, "minilm", "1")
+    assert owners_of(writer, reader, [huge]) == [request_account(OTHERS, "minilm", "1")]
+
+
+def test_on_a_full_disk_further_tenants_are_charged_together(
+    writer: RingWriter, reader: RingReader, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(ring_module.os, "posix_fallocate", full)
+    accounts = [request_account(f"tenant-{n}", "minilm", "1") for n in range(2_000)]
+    found = owners_of(writer, reader, accounts)
+    assert found[:300] == accounts[:300]
+    assert len(set(found)) < len(accounts)
+
+
+def test_work_that_is_over_is_recorded_in_one_go(writer: RingWriter, reader: RingReader):
+    sequence = writer.record(REQUEST, 3.0, 100, 200, part=2)
+    assert polled(reader) == [sequence]
+    row = reader.record(sequence)
+    assert (row["start_ns"], row["end_ns"], row["weight"], row["part"]) == (100, 200, 3.0, 2)
 
 
 def test_a_closed_ring_says_when(writer: RingWriter, reader: RingReader):

@@ -8,7 +8,7 @@ import pytest
 from app.clock import ManualClock, SystemClock
 from app.domain.reading import CounterReading, DeviceKind, Grade, PowerReading, ProcessUse, Vitals
 from app.errors import SensorUnusable
-from app.sensors import nvml
+from app.sensors import nvml_errors
 from app.sensors.nvml import open_nvml
 from tests.stubs.nvml.stub import (
     DRIVER_NOT_LOADED,
@@ -63,15 +63,20 @@ def test_without_a_counter_power_is_read_and_the_grade_says_so(nvml_here):
     assert sensor.read("GPU-a") == PowerReading(5, 71_250)
 
 
-def test_one_reading_is_one_nvml_call(nvml_here, monkeypatch):
+def test_one_reading_is_one_nvml_call_but_for_a_look_at_power_each_second(nvml_here, monkeypatch):
     import pynvml
 
-    sensor = opened(nvml_here, StubScript((StubDevice("GPU-a", counter_mj=1),))).sensor
+    clock = ManualClock(5)
+    sensor = opened(nvml_here, StubScript((StubDevice("GPU-a", counter_mj=1),)), clock).sensor
+    clock.advance(10_000_000_000)  # the first seconds, with power at each reading, are over
     calls = []
     asked = pynvml._nvmlGetFunctionPointer
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer", lambda name: calls.append(name) or asked(name))
-    sensor.read("GPU-a")
-    assert calls == [ENERGY]
+    for _ in range(100):
+        sensor.read("GPU-a")
+        clock.advance(100_000_000)
+    assert calls.count(ENERGY) == 100
+    assert 8 <= calls.count("nvmlDeviceGetFieldValues") == len(calls) - 100 <= 12
 
 
 def test_vitals_are_in_our_units(nvml_here):
@@ -177,15 +182,15 @@ def test_every_error_of_the_vendor_has_a_reason():
 
     codes = {name: value for name, value in vars(pynvml).items() if name.startswith("NVML_ERROR_")}
     assert len(codes) > 25
-    assert {name for name, value in codes.items() if value not in nvml._REASONS} == set()
+    assert {name for name, value in codes.items() if value not in nvml_errors.REASONS} == set()
     for value in codes.values():
-        assert f"(NVML error {value}" in str(nvml._translated(pynvml.NVMLError(value), "testing"))
+        assert f"(NVML error {value}" in str(nvml_errors.translated(pynvml.NVMLError(value), "testing"))
 
 
 def test_an_error_code_from_the_future_still_gives_a_reason():
     import pynvml
 
-    assert "nvidia-ml-py does not know" in str(nvml._translated(pynvml.NVMLError(777), "testing"))
+    assert "nvidia-ml-py does not know" in str(nvml_errors.translated(pynvml.NVMLError(777), "testing"))
 
 
 def test_a_closed_sensor_refuses_to_read(nvml_here):

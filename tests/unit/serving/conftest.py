@@ -1,6 +1,7 @@
 """A model without weights, books without a meter, and a client without a socket."""
 
 import asyncio
+import math
 import threading
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import orjson
 import pytest
 
 from app.domain.tensor import Datatype, TensorSpec
+from app.engine.shares import Shares
 from app.errors import InvalidInput
 from app.serving.args import ModelArgs
 from app.serving.replica import ModelReplica
@@ -47,6 +49,17 @@ class FakeSlice:
     what: tuple
     receipt_id: str
     told: object = None
+    looks: int = 0
+    """How often somebody looked whether it is settled."""
+    settles_after: float = math.inf
+
+    @property
+    def is_settled(self):
+        self.looks += 1
+        return self.looks > self.settles_after
+
+    def shares(self, told):
+        return Shares(70, 30)
 
     def end(self):
         self.log.append(("end", *self.what))
@@ -62,12 +75,18 @@ class FakeClient:
     log: list = field(default_factory=list)
     receipt_id: str = "r-1"
     told: object = None
+    settles_after: float = math.inf
+    slices: list = field(default_factory=list)
 
     def _slice(self, *what):
         self.log.append(("begin", *what))
-        return FakeSlice(self.log, what, self.receipt_id, self.told)
+        self.slices.append(FakeSlice(self.log, what, self.receipt_id, self.told, 0, self.settles_after))
+        return self.slices[-1]
 
-    def begin(self, account, weight):
+    def mark(self):
+        return None
+
+    def begin(self, account, weight, since=None):
         return self._slice(account, weight)
 
     def begin_load(self, model, version):
@@ -94,7 +113,9 @@ class Served:
     async def acall(self, method, path, body=b"", headers=(), chunks=None):
         root = "/v2/models/echo"
         pairs = [(name.encode(), value.encode()) for name, value in headers]
+        path, _, query = path.partition("?")
         scope = {"type": "http", "method": method, "path": root + path, "root_path": root, "headers": pairs}
+        scope["query_string"] = query.encode()
         parts = [body] if chunks is None else chunks
         pending = [
             {"type": "http.request", "body": part, "more_body": i + 1 < len(parts)} for i, part in enumerate(parts)

@@ -38,6 +38,8 @@ def test_the_receipt_is_in_parameters_and_headers(served):
         "carbon_ugco2e": 160,
         "grade": "counter",
         "provisional": True,
+        "load_share_uj": 70,
+        "warm_share_uj": 30,
     }
     assert {name: value for name, value in response.headers.items() if name.startswith("x-")} == {
         "x-joulekeeper-receipt_id": "r-1",
@@ -45,6 +47,8 @@ def test_the_receipt_is_in_parameters_and_headers(served):
         "x-joulekeeper-carbon_ugco2e": "160",
         "x-joulekeeper-grade": "counter",
         "x-joulekeeper-provisional": "true",
+        "x-joulekeeper-load_share_uj": "70",
+        "x-joulekeeper-warm_share_uj": "30",
     }
 
 

@@ -12,11 +12,12 @@ from app.protocol.generated import open_inference_pb2 as pb
 class Context:
     """What Serve passes as `grpc_context`, as far as we use it."""
 
-    def __init__(self):
+    def __init__(self, *metadata):
         self.code, self.details, self.trailing = None, "", []
+        self._metadata = [("application", "echo"), *metadata]
 
     def invocation_metadata(self):
-        return [("application", "echo")]
+        return self._metadata
 
     def set_code(self, code):
         self.code = code
@@ -35,8 +36,8 @@ def request(*texts, name="echo", version=""):
     return pb.ModelInferRequest(model_name=name, model_version=version, id="seven", inputs=[tensor])
 
 
-def infer(served, message):
-    context = Context()
+def infer(served, message, *metadata):
+    context = Context(*metadata)
     return asyncio.run(served.replica.ModelInfer(message, context)), context
 
 
@@ -53,6 +54,8 @@ def test_an_inference_answers_with_its_receipt_in_parameters_and_trailing_metada
         ("x-joulekeeper-carbon_ugco2e", "3"),
         ("x-joulekeeper-grade", "modelled"),
         ("x-joulekeeper-provisional", "false"),
+        ("x-joulekeeper-load_share_uj", "70"),
+        ("x-joulekeeper-warm_share_uj", "30"),
     ]
 
 

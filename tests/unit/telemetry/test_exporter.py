@@ -26,10 +26,26 @@ class Books:
             balances=(Balance({"account": "system", "node": "a"}, energy_uj, 7, "counter"),),
             devices=(
                 DeviceFigures(
-                    "GPU-1", "gpu", 'A "quoted" name\n', "a", "counter", energy_uj, "nvidia", 1, 0.5, 1, 2, 40
+                    "GPU-1",
+                    "gpu",
+                    'A "quoted" name\n',
+                    "a",
+                    "counter",
+                    energy_uj,
+                    "nvidia",
+                    1,
+                    0.5,
+                    1,
+                    2,
+                    40,
+                    "ok",
+                    1,
+                    1,
+                    False,
                 ),
             ),
-            meters=(MeterHealth("a", True, 0.1, 1),),
+            meters=(MeterHealth("a", True, 0.1, 1, 0),),
+            warnings=0,
         )
 
 

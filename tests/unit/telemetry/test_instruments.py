@@ -19,8 +19,11 @@ FULL = LedgerSnapshot(
             "counter",
         ),
     ),
-    devices=(DeviceFigures("GPU-1", "gpu", "H100", "a", "counter", 1, "nvidia", 1, 0.5, 1, 2, 40.0),),
-    meters=(MeterHealth("a", True, 0.1, 1),),
+    devices=(
+        DeviceFigures("GPU-1", "gpu", "H100", "a", "counter", 1, "nvidia", 1, 0.5, 1, 2, 40.0, "ok", 1, 1.0, False),
+    ),
+    meters=(MeterHealth("a", True, 0.1, 1, 2),),
+    warnings=1,
 )
 
 
@@ -41,8 +44,9 @@ def test_names_are_unique():
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_every_point_has_only_documented_attributes_and_a_full_snapshot_fills_them_all(metric):
-    [(_, attributes)] = metric.read(FULL)
-    assert set(attributes) == set(metric.attributes)
+    points = list(metric.read(FULL))
+    assert points
+    assert all(set(attributes) == set(metric.attributes) for _, attributes in points)
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)

@@ -20,6 +20,7 @@ class Figures:
 class FakeSlice:
     log: list[str]
     weight: float
+    part: int
     figures: Figures | None = None
 
     def end(self) -> None:
@@ -34,10 +35,10 @@ class FakeClient:
     log: list[str] = field(default_factory=list)
     slices: list[FakeSlice] = field(default_factory=list)
 
-    def begin(self, account: Account, weight: float = 1.0) -> FakeSlice:
+    def begin(self, account: Account, weight: float = 1.0, part: int = 0) -> FakeSlice:
         assert account == ACCOUNT
         self.log.append("begin")
-        self.slices.append(FakeSlice(self.log, weight))
+        self.slices.append(FakeSlice(self.log, weight, part))
         return self.slices[-1]
 
 
@@ -45,11 +46,11 @@ def test_a_phase_begins_when_the_last_one_ends() -> None:
     client = FakeClient()
     phases = Phases(client, ACCOUNT)
     phases.enter("setup")
-    phases.enter("step", weight=32)
+    phases.enter("step", weight=32, epoch=1)
     phases.close()
     phases.close()
     assert client.log == ["begin", "end", "begin", "end"]
-    assert [piece.weight for piece in client.slices] == [1.0, 32]
+    assert [(piece.weight, piece.part) for piece in client.slices] == [(1.0, 0), (32, 1)]
 
 
 def test_usage_since_last_counts_each_slice_once() -> None:

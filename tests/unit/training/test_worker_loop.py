@@ -38,9 +38,11 @@ class Client:
     def __init__(self, figures: Figures | None) -> None:
         self.figures = figures
         self.weights: list[float] = []
+        self.parts: list[int] = []
 
-    def begin(self, account: Account, weight: float = 1.0) -> Slice:
+    def begin(self, account: Account, weight: float = 1.0, part: int = 0) -> Slice:
         self.weights.append(weight)
+        self.parts.append(part)
         return Slice(self.figures)
 
 
@@ -122,6 +124,7 @@ def test_every_step_is_a_slice_weighing_its_samples_and_joules_are_told(tmp_path
     _, lines = run(job(epochs=1), SoloFabric(tmp_path), client)
     # 1347 rows to learn from: 21 batches of 64 and one of 3; setup, evaluate, checkpoint and progress weigh 1.
     assert client.weights == [1.0, *[64.0] * 21, 3.0, 1.0, 1.0, 1.0]
+    assert client.parts == [0, *[1] * 24, 0]  # setting up and telling belong to no epoch
     # 22 steps of 2 J; 44 J over 1347 samples are 32.7 mJ; with setup, evaluate and checkpoint 50 J and 12.5 mg.
     assert "2 J/step  32.7 mJ/sample  50 J/epoch  12.5 mgCO2e  (modelled, provisional)" in lines[1]
 

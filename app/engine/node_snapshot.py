@@ -1,0 +1,47 @@
+"""What one node exports of itself: its running totals and its devices as its last batch shows them. Pure."""
+
+import orjson
+
+from app.carbon.footprint import carbon_of
+from app.carbon.intensity import LocationAverage
+from app.domain.account import Account
+from app.domain.reading import Grade
+from app.engine.exported import device_statuses, energy_by_device, exported_balance, exported_device
+from app.engine.node_totals import NodeTotals
+from app.ledger.batch import Body
+from app.ledger.ring import account_of_labels
+from app.ledger.store import Balance, StoredDevice
+from app.telemetry.snapshot import LedgerSnapshot, MeterHealth
+
+
+def node_snapshot(
+    totals: NodeTotals, body: Body, waiting: int, intensity: LocationAverage, pue: float
+) -> LedgerSnapshot:
+    """`body` of the newest batch, `waiting` batches that were not acknowledged; carbon at the present intensity."""
+    node = body["node"]
+    balances = [
+        Balance(
+            0, device, node, Grade(grade), account_of_labels(orjson.loads(labels)), sums.energy_uj, sums.uncertainty_uj
+        )
+        for (device, labels, grade), sums in totals.lines.items()
+    ]
+    devices = [StoredDevice(key=key, tag="", node=node, **known) for key, known in totals.devices.items()]
+    return LedgerSnapshot(
+        balances=tuple(
+            exported_balance(
+                balance.account,
+                node,
+                balance.grade.value,
+                balance.energy_uj,
+                balance.uncertainty_uj,
+                carbon_of(balance.energy_uj, intensity, pue),
+            )
+            for balance in balances
+        ),
+        devices=tuple(map(exported_device, device_statuses([body], energy_by_device(balances), devices))),
+        meters=(MeterHealth(node, present=True, last_heard_s=0.0, waiting=waiting),),
+    )
+
+
+def _account(labels: str) -> Account:
+    return account_of_labels(orjson.loads(labels))
