@@ -15,7 +15,7 @@ _SKIPPED = "..."
 
 
 def job_grids(report: Report) -> tuple[Grid, ...]:
-    """Two grids for each of the jobs with the most energy; none where no job has workers or epochs."""
+    """By worker and, where it has any, by epoch, of each of the jobs with the most energy."""
     grids = [grid for job in report.jobs[:_JOBS] for grid in _grids(job, _beyond(job, report))]
     left = len(report.jobs) - _JOBS
     if left > 0:
@@ -35,8 +35,10 @@ def _beyond(job: JobDetail, report: Report) -> tuple[str, ...]:
 
 def _grids(job: JobDetail, notes: tuple[str, ...]) -> Iterator[Grid]:
     name = f"{job.job}, attempt {job.attempt}"
-    yield _grid(f"{name}: by worker", "worker", job, job.by_worker)
-    yield _grid(f"{name}: by epoch", "epoch", job, job.by_epoch, notes)
+    has_epochs = any(share.epoch for share in job.by_epoch)
+    yield _grid(f"{name}: by worker", "worker", job, job.by_worker, () if has_epochs else notes)
+    if has_epochs:
+        yield _grid(f"{name}: by epoch", "epoch", job, job.by_epoch, notes)
 
 
 def _grid(title: str, what: str, job: JobDetail, shares: Sequence[JobShare], notes: tuple[str, ...] = ()) -> Grid:

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from app.console.books import Books
 from app.console.catalogue import Catalogue
 from app.console.faults import answer_in_json
-from app.console.ledger_api import ledger_router
+from app.console.ledger_api import ledger_router, receipts_router
 from app.console.page import page_router
 from app.console.server_api import server_router
 from app.product import version_of
@@ -27,6 +27,6 @@ def build_api(books: Books, catalogue: Catalogue, now: Callable[[], datetime]) -
         openapi_url="/api/openapi.json",
     )
     answer_in_json(api)
-    for router in (page_router(), ledger_router(books, now), server_router(catalogue)):
+    for router in (page_router(), ledger_router(books, now), receipts_router(books), server_router(catalogue)):
         api.include_router(router)
     return api

@@ -54,6 +54,13 @@ def ledger_router(books: Books, now: Callable[[], datetime]) -> APIRouter:
             return Response(report_csv(answer), media_type="text/csv; charset=utf-8")
         return answer
 
+    return router
+
+
+def receipts_router(books: Books) -> APIRouter:
+    """`/api/receipts`: one by its id, or many at once."""
+    router = APIRouter()
+
     @router.get("/api/receipts/{receipt_id}")
     async def receipt(receipt_id: str, wait: Annotated[float, Query(ge=0, le=_MAX_WAIT_S)] = 0.0) -> Receipt:
         """One receipt; `wait` seconds at most for it to settle."""

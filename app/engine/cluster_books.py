@@ -7,7 +7,9 @@ Knows nothing of Ray: the accountant actor is the thin shell around it. Thread-s
     books.report("model")
 """
 
+import contextlib
 import threading
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -76,6 +78,9 @@ class ClusterBooks:
 
     def _booked(self, deliveries: Sequence[Delivery]) -> JoulekeeperError | None:
         batches = [batch for delivery in deliveries for batch in delivery.batches]
+        for batch in batches:
+            with contextlib.suppress(zlib.error, ValueError):  # the store says which batch it is
+                batch.abridge()
         try:
             if batches:
                 self._store.book(batches)

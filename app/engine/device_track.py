@@ -17,8 +17,8 @@ from app.units import NS_PER_MS, power_of_energy
 
 _FLOOR_SAMPLES = 20
 _MIN_CEILING_NS = 80 * NS_PER_MS  # shorter intervals mistake one tick of the counter for a peak
-# The slowest update of an energy counter that was published of NVIDIA's data-centre accelerators: 100 ms (Yang et al.,
-# "Part-time Power Measurements", SC 2024, arXiv:2312.02741, read 2026-11-22).
+# NVML updates energy counters "approximately every 100 ms on NVIDIA GPUs": the ML.ENERGY initiative, "Thermally Stable
+# Profiling for Accurate GPU Energy Measurement" (ml.energy/blog, read 2026-11-22).
 _UNKNOWN_TICK_NS = 100 * NS_PER_MS
 
 

@@ -9,7 +9,6 @@ and tests drive it by hand.
     books.commit(final=True)           # a closing batch before the meter leaves
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -26,17 +25,17 @@ from app.domain.reading import (
     DeltaKind,
     Grade,
     PowerReading,
-    ProcessUse,
     Reading,
     Vitals,
 )
 from app.engine.device_track import DeviceTrack, Interval, reading_value
-from app.engine.host_load import HostLoad, HostUse
+from app.engine.device_use import DeviceUse
+from app.engine.host_load import HostUse
 from app.engine.part_tally import PartTally, keeps_time
 from app.engine.posting_sums import PostingSums
 from app.engine.ring_watch import RingWatch, WatchedRing
 from app.errors import SensorUnusable
-from app.ledger.attribution import Attribution, Claim, Others, attribute
+from app.ledger.attribution import Attribution, Claim, attribute
 from app.ledger.division import divide
 from app.ledger.journal import GENESIS, Batch, Body, Journal
 from app.sensors.base import Sensor
@@ -69,12 +68,11 @@ class NodeBooks:
         self.tracks = {uuid: DeviceTrack(device) for uuid, device in found.items() if not device.parent}
         rings.instances = {uuid: device for uuid, device in found.items() if device.parent}
         self._devices = {uuid: track.device for uuid, track in self.tracks.items()}
-        self._host_load = HostLoad()
+        self._device_use = DeviceUse(rings)
         self._has_host = any(track.device.kind.is_host for track in self.tracks.values())
         self._postings = PostingSums()
         self._parts = PartTally()
         self._vitals: dict[str, Vitals] = {}
-        self._looks: deque[tuple[int, dict[str, Sequence[ProcessUse]]]] = deque()
         self._absent: dict[str, Any] = {}
         self._looked_ns = self._snapshot_ns = -_LOOK_EVERY_NS
         self._latest_snapshot = ProcessSnapshot(0)
@@ -130,9 +128,7 @@ class NodeBooks:
                 track.condition = sensor.condition(uuid)
             if track and not track.device.kind.is_host:
                 processes[uuid] = sensor.processes(uuid)
-        self._looks.append((now_ns, processes))
-        while len(self._looks) > 1 and self._looks[1][0] <= now_ns - self._settle_lag_ns:
-            self._looks.popleft()
+        self._device_use.look(now_ns, processes, now_ns - self._settle_lag_ns)
 
     def read(self, uuid: str) -> Reading:
         """One reading of a device beside the sampling. Raises SensorUnusable."""
@@ -156,20 +152,20 @@ class NodeBooks:
 
         Where no process was seen either that is done in one piece: the parts do not depend on how the time is cut.
         """
-        host: dict[tuple[int, int], HostUse] = {}
+        self._device_use.begin()
         for track in self.tracks.values():
             quiet = not self.rings.are_busy(track.device)
             if quiet and not quiet_too:
                 continue
             held_ns = None if final else self.rings.held_ns(track.device)
             limit_ns = until_ns if held_ns is None else min(until_ns, held_ns - self._settle_lag_ns)
-            seen = any(look.get(track.device.uuid) for _, look in self._looks)
+            seen = self._device_use.anyone_seen(track.device)
             while interval := track.take(limit_ns, join=quiet and not seen):
-                self._attribute(track, interval, host)
+                self._attribute(track, interval)
 
-    def _attribute(self, track: DeviceTrack, interval: Interval, host: dict[tuple[int, int], HostUse]) -> None:
+    def _attribute(self, track: DeviceTrack, interval: Interval) -> None:
         delta = interval.delta
-        use = self._use(track, interval, host)
+        use = self._device_use.of(track.device, interval, self._latest_snapshot.children)
         claimants = self._claimants(delta, use)
         result = self._divide(track, interval, claimants, use)
         credits = []
@@ -219,45 +215,6 @@ class NodeBooks:
     def _named(self, delta: Delta) -> list[tuple[str, Claim]]:
         """Claims on any time, by ring."""
         return [(ring.reader.ring_id, claim) for ring, claim, _ in self._claimants(delta)]
-
-    def _use(self, track: DeviceTrack, interval: Interval, host: dict[tuple[int, int], HostUse]) -> HostUse:
-        """CPU time for a host device, process utilisation for an accelerator."""
-        if not track.device.kind.is_host:
-            return self._accelerator_use(interval.delta)
-        moment = (id(interval.before), id(interval.after))
-        if moment not in host:
-            working = frozenset(ring.header.resident.process.pid for ring in self.rings.rings.values())
-            delta = interval.delta
-            watched = delta.kind is not DeltaKind.UNWATCHED
-            vanished = self._vanished(interval)
-            host[moment] = self._host_load.between(
-                interval.before, interval.after, working, watched, delta.duration_ns, vanished
-            )
-        return host[moment]
-
-    def _vanished(self, interval: Interval) -> dict[int, int]:
-        """Processes of ours whose last CPU time nobody read, with the time in which they may have used it."""
-        delta, found = interval.delta, {}
-        for ring in self.rings.rings.values():
-            pid = ring.header.resident.process.pid
-            if ring.ended_ns is not None and pid not in interval.after.cpu_ns:
-                dead = delta.kind is DeltaKind.DEAD
-                found[pid] = ring.open_ns(delta) if dead else round(ring.residency(delta) * delta.duration_ns)
-        return {pid: time_ns for pid, time_ns in found.items() if time_ns > 0}
-
-    def _accelerator_use(self, delta: Delta) -> HostUse:
-        """Utilisation by process, of the first look after the interval (each look tells of the second before it).
-
-        A foreign process without a figure counts as one device's worth.
-        """
-        look = next((seen for at_ns, seen in self._looks if at_ns >= delta.end_ns), None) or self._looks[-1][1]
-        seen = look.get(delta.device.uuid, ())
-        ours = {ring.header.resident.process.pid for ring in self.rings.rings.values()}
-        known = {use.pid: use.utilization for use in seen if use.utilization is not None}
-        foreign = sum(share for pid, share in known.items() if pid not in ours)
-        if not known and any(use.pid not in ours for use in seen):
-            foreign = 1.0
-        return HostUse({pid: share for pid, share in known.items() if pid in ours}, Others(foreign=foreign))
 
     def _learn(self, track: DeviceTrack, interval: Interval, result: Attribution, use: HostUse) -> None:
         delta = interval.delta
@@ -356,6 +313,7 @@ class NodeBooks:
         if last is None or last.body["boot"] != self.place.boot:
             return
         self.rings.recover(last.previous)
+        self.rings.poll(self._clock.monotonic_ns())  # whose CPU clocks the first reading needs
         point = last.body["resume"]
         kind = DeltaKind.UNWATCHED if point["clean"] else DeltaKind.DEAD
         for uuid, known in point["devices"].items():

@@ -8,8 +8,8 @@ from app.domain.account import Account
 from app.domain.reading import Grade
 from app.engine.exported import device_statuses, energy_by_device, exported_balance, exported_device
 from app.engine.node_totals import NodeTotals
+from app.ledger.account_tables import account_of_labels
 from app.ledger.batch import Body
-from app.ledger.ring import account_of_labels
 from app.ledger.store import Balance, StoredDevice
 from app.telemetry.snapshot import LedgerSnapshot, MeterHealth
 

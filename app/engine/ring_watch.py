@@ -23,7 +23,8 @@ from app.units import NS_PER_S
 
 _FAR_NS = np.iinfo(np.int64).max
 _WEIGHT_BOUNDS = (1e-9, 1e18)
-_DEAD_RINGS_KEPT = 64
+_DEAD_RINGS_KEPT, _DEAD_RINGS_BYTES = 512, 256 * 1024 * 1024
+_BLOCK_BYTES = 512  # of stat's st_blocks; a ring is a file with holes
 _HOLE_NS = 10 * NS_PER_S  # a thread that is stopped for longer in between two instructions does not hold up the books
 _LIST_EVERY_NS = NS_PER_S  # a directory's time stamp is too coarse to tell two changes within a few ms
 
@@ -310,12 +311,14 @@ class RingWatch:
         return ring_id in self.rings
 
     def drop_old(self, wall_ns: int) -> None:
-        """Delete rings of ended processes beyond the age and number that are kept."""
-        now_s = wall_ns / NS_PER_S
-        idle = [path for path in ring_paths(self._directory) if path.stem not in self.rings]
-        idle.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        for position, path in enumerate(idle):
-            if position >= _DEAD_RINGS_KEPT or now_s - path.stat().st_mtime > self._receipt_age_s:
+        """Delete rings of ended processes beyond the age, the number and the space on disk that are kept."""
+        now_s, kept_bytes = wall_ns / NS_PER_S, 0
+        idle = [(path, path.stat()) for path in ring_paths(self._directory) if path.stem not in self.rings]
+        idle.sort(key=lambda found: found[1].st_mtime, reverse=True)
+        for position, (path, stat) in enumerate(idle):
+            kept_bytes += stat.st_blocks * _BLOCK_BYTES
+            full = position >= _DEAD_RINGS_KEPT or kept_bytes > _DEAD_RINGS_BYTES
+            if full or now_s - stat.st_mtime > self._receipt_age_s:
                 path.unlink(missing_ok=True)
                 self._known.discard(path)
 

@@ -4,8 +4,8 @@ One process, no Ray: the ring takes the slice, the board gives what a provisiona
 or waits; what cannot be done is left out.
 
 An estimate is what attribution will most likely find: on the host the CPU time of the process while the slice was
-open, at the pace that the board shows; on its accelerators the slice's duration at the power of its slices lately, which
-follows the present power where slices cover all of the time.
+open, at the pace that the board shows; on its accelerators the duration of the slice at the power of its slices lately,
+which follows the present power where slices cover all of the time.
 """
 
 from functools import reduce
@@ -127,8 +127,12 @@ class SliceBook:
         self._told_uj = 0
 
     def mark(self) -> Mark:
-        """This moment, for a slice that is opened a little later."""
-        return Mark(self.clock.monotonic_ns(), self.clock.cpu_ns())
+        """This moment, for a slice that is opened now or a little later.
+
+        Shortly after another slice CPU time counts from the end of that one, as the books have it.
+        """
+        now_ns, ended = self.clock.monotonic_ns(), self._ended
+        return Mark(now_ns, ended.cpu_ns if now_ns - ended.at_ns < _CLOSE_NS else self.clock.cpu_ns())
 
     def begin(
         self,
@@ -145,19 +149,19 @@ class SliceBook:
         if start_ns is not None:
             return OpenSlice(self, self.ring.begin(account, weight, start_ns, part), Mark(start_ns, 0))
         begun = since or self.mark()
-        sequence = self.ring.begin(account, weight, begun.at_ns, part)
-        ended = self._ended
-        if begun.at_ns - ended.at_ns < _CLOSE_NS:
-            begun = Mark(begun.at_ns, ended.cpu_ns)
-        return OpenSlice(self, sequence, begun)
+        return OpenSlice(self, self.ring.begin(account, weight, begun.at_ns, part), begun)
 
     def record(self, account: Account, weight: float, start_ns: int, end_ns: int, part: int = 0) -> "OpenSlice":
         """A slice that is over already; several of one interval share it by their weights."""
         return OpenSlice(self, self.ring.record(account, weight, start_ns, end_ns, part), Mark(start_ns, 0), end_ns)
 
+    def now(self) -> Mark:
+        """This moment as it is."""
+        return Mark(self.clock.monotonic_ns(), self.clock.cpu_ns())
+
     def ended(self) -> Mark:
         """Note that a slice ends now."""
-        self._ended = self.mark()
+        self._ended = self.now()
         return self._ended
 
     def shares(self, told: SliceEnergy) -> Shares:
@@ -191,7 +195,8 @@ class OpenSlice:
         self, book: SliceBook | None, sequence: int = 0, begun: Mark = _NO_MARK, ended_ns: int | None = None
     ) -> None:
         self._book, self._sequence, self._begun = book, sequence, begun
-        self._ended = None if ended_ns is None else Mark(ended_ns, begun.cpu_ns)
+        # of work that is reported afterwards nobody has read the CPU clock: one busy CPU is as good a guess as any
+        self._ended = None if ended_ns is None else Mark(ended_ns, begun.cpu_ns + ended_ns - begun.at_ns)
 
     @property
     def receipt_id(self) -> str:
@@ -208,7 +213,7 @@ class OpenSlice:
     @property
     def duration_ns(self) -> int:
         """From its beginning to its end, or to now while it is open; 0 when metering is off."""
-        return (self._ended or self._book.mark()).at_ns - self._begun.at_ns if self._book else 0
+        return (self._ended or self._book.now()).at_ns - self._begun.at_ns if self._book else 0
 
     def assign(self, part: int) -> None:
         """Put the slice into another part of its job; certain only while no meter has booked any of it."""
@@ -241,8 +246,12 @@ class OpenSlice:
         return self._book.shares(told) if self._book else NO_SHARES
 
     def _estimate_uj(self, book: SliceBook, shown: Shown) -> int:
-        until = self._ended or book.mark()
-        duration_ns, cpu_ns = until.at_ns - self._begun.at_ns, until.cpu_ns - self._begun.cpu_ns
-        power_mw = book.ring.slice_part * shown.working_mw or book.ring.slice_power_mw or shown.accelerators_mw
-        hosts_uj = sum(priced_uj(host.pace, host.floor_mw, cpu_ns, duration_ns) for host in shown.hosts)
-        return round(hosts_uj) + energy_of_power(power_mw, duration_ns)
+        begun, until = self._begun, self._ended or book.now()
+        duration_ns, cpu_ns = until.at_ns - begun.at_ns, until.cpu_ns - begun.cpu_ns
+        energy_uj = 0.0
+        for host in shown.hosts:
+            energy_uj += priced_uj(host.pace, host.floor_mw, cpu_ns, duration_ns)
+        if shown.accelerators_mw:
+            power_mw = shown.working_mw and book.ring.slice_part * shown.working_mw
+            energy_uj += energy_of_power(power_mw or book.ring.slice_power_mw or shown.accelerators_mw, duration_ns)
+        return round(energy_uj)

@@ -16,7 +16,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.ledger.pace import Pace
+from app.ledger.pace import NO_PACE, Pace
 
 _MAGIC = b"JKBOARD2"
 _HEADER = struct.Struct("<8sQQdI4x")  # magic, version, updated_ns, intensity_g_per_kwh (PUE included), devices
@@ -36,7 +36,7 @@ class Present:
     power_mw: float
     floor_mw: float
     """Power when nobody works on it."""
-    pace: Pace = Pace()
+    pace: Pace = NO_PACE
     """Of a host device."""
     working_mw: float = 0.0
     """Of an accelerator: power while somebody works on it all the time; 0: nobody did lately."""

@@ -10,7 +10,7 @@ takes. Knows nothing of the tables.
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ Figures = tuple[int, ...]
 
 _WRITER_LOCK = 0x4A6F756C65  # "Joule": the name of our lock among PostgreSQL's advisory locks
 _SQLITE_WAIT_S = 30
+_SQLITE_CACHE_KIB = 32_768  # the lines and present minutes of a thousand nodes
 _CONNECT_S = 5
 _SILENT_MS = 30_000  # after this long without an answer a peer counts as gone
 _ROWS_AT_ONCE = 256
@@ -81,7 +82,7 @@ class Database:
     def _run(self, connection: Connection, statement: str, rows: Sequence[Figures]) -> None:
         # Past SQLAlchemy's handling of single values, which would cost more than the database does.
         if self.is_postgresql:
-            connection.exec_driver_sql(statement, tuple(map(list, zip(*rows, strict=True))))
+            connection.exec_driver_sql(statement, tuple(map(_array, zip(*rows, strict=True))))
         else:
             connection.exec_driver_sql(statement, list(rows))
 
@@ -113,6 +114,11 @@ class Database:
     def close(self) -> None:
         """Give back all connections."""
         self._engine.dispose()
+
+
+def _array(column: Iterable[int]) -> str:
+    """An array as PostgreSQL writes it."""
+    return "{" + ",".join(map(str, column)) + "}"
 
 
 def stream(connection: Connection, query: Any) -> Iterator[Any]:
@@ -177,6 +183,7 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     """Write-ahead log: readers do not wait for the writer, and a killed process loses nothing committed."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute(f"PRAGMA cache_size=-{_SQLITE_CACHE_KIB}")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -41,6 +41,9 @@ class Pace(NamedTuple):
     """Time of a tick in which at least one slice was open on the node."""
 
 
+NO_PACE = Pace()
+
+
 class PaceTracker:
     """Follows the ticks of one host device."""
 
@@ -122,11 +125,13 @@ def priced_uj(pace: Pace, floor_mw: float, cpu_ns: int, duration_ns: int) -> flo
     """
     if not pace.tick_ns:
         return floor_mw * duration_ns / 1e6
-    covered_ns = min(pace.tick_ns, max(pace.covered_ns, duration_ns))
-    unseen_ns = covered_ns - min(covered_ns, pace.covered_ns)
-    busy_ns = pace.busy_ns + (unseen_ns * cpu_ns / duration_ns if duration_ns > 0 else 0.0)
+    marginal_mw, tick_ns, busy_ns, covered_ns = pace
+    if covered_ns < duration_ns and covered_ns < tick_ns:
+        unseen_ns = min(tick_ns, duration_ns) - covered_ns
+        covered_ns += unseen_ns
+        busy_ns += unseen_ns * cpu_ns / duration_ns
     standing_mw = floor_mw * covered_ns / busy_ns if busy_ns > 0 else 0.0
-    return (pace.marginal_mw + standing_mw) * cpu_ns / 1e6
+    return (marginal_mw + standing_mw) * cpu_ns / 1e6
 
 
 def union_ns(starts_ns: npt.NDArray[np.int64], ends_ns: npt.NDArray[np.int64]) -> int:

@@ -15,10 +15,10 @@ from sqlalchemy.engine import Connection
 
 from app.domain.account import Account
 from app.domain.reading import Grade
+from app.ledger.account_tables import account_of_labels
 from app.ledger.audit import TOLERANCE_NS
 from app.ledger.batch import GENESIS, Batch
 from app.ledger.database import stream
-from app.ledger.ring import account_of_labels
 from app.ledger.schema import ACCOUNT_LABELS, accounts, balances, batches, devices, job_parts, lines, seals, spans
 from app.ledger.seals import Seal
 

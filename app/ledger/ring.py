@@ -25,7 +25,7 @@ import re
 import struct
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,10 +33,11 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from app.domain.account import Account, AccountName
+from app.domain.account import Account
 from app.domain.reading import Grade
 from app.domain.slice import ProcessKey, Resident
 from app.errors import InvalidInput, NotFound
+from app.ledger.account_tables import AccountLines, AccountTables, Region, account_of_labels
 
 _MAGIC = b"JKRING01"
 _HEADER = struct.Struct("<8sIIQQQ")  # magic, capacity, pid, started_ticks, closed_ns, seen_ns
@@ -45,12 +46,8 @@ _HEADER_JSON_AT, _CHARGED_AT, _HEADER_BYTES = 64, 4064, 4096
 _CHARGED = struct.Struct("<QQQ")
 _ACCOUNTS_AT, _ACCOUNTS_BYTES = 4096, 61_440
 _RECORDS_AT = _ACCOUNTS_AT + _ACCOUNTS_BYTES
-_MORE_BYTES, _MORE_STEP = 1_048_576, 65_536
-_RESERVED_BYTES = 4096  # of the last accounts: for those that stand for all which found no place
-_ACCOUNTS_REMEMBERED = 65_536
+_FIRST_ACCOUNTS, _MORE_BYTES = Region(_ACCOUNTS_AT, _ACCOUNTS_BYTES), 1_048_576
 _HOLE_REACH = 64
-OTHERS = "(others)"
-"""Tenant, or job, of work whose account found no place in the table of its process."""
 _LENGTH = struct.Struct("<I")
 
 RECORD = np.dtype(
@@ -168,9 +165,9 @@ def _header_json(header: RingHeader) -> bytes:
     )
 
 
-def account_of_labels(labels: dict[str, str | int]) -> Account:
-    """The account whose `labels()` these are."""
-    return Account(**{**labels, "name": AccountName(labels["name"])})  # type: ignore[arg-type]
+def _more_accounts(capacity: int) -> Region:
+    """Behind the records."""
+    return Region(_RECORDS_AT + capacity * RECORD.itemsize, _MORE_BYTES)
 
 
 class RingWriter:
@@ -178,21 +175,18 @@ class RingWriter:
 
     def __init__(self, path: Path, header: RingHeader, capacity: int) -> None:
         self.path, self.header, self._capacity = path, header, capacity
-        self._more_at = _RECORDS_AT + capacity * RECORD.itemsize
+        more = _more_accounts(capacity)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             # a hole on a full disk would be SIGBUS later, not an error now
-            os.posix_fallocate(descriptor, 0, self._more_at)
-            os.truncate(descriptor, self._more_at + _MORE_BYTES)
-            self._map = mmap.mmap(descriptor, self._more_at + _MORE_BYTES)
+            os.posix_fallocate(descriptor, 0, more.at)
+            os.truncate(descriptor, more.at + more.size)
+            self._map = mmap.mmap(descriptor, more.at + more.size)
         finally:
             os.close(descriptor)
         self._numbers = itertools.count()
-        self._accounts: dict[Account, int] = {}
         self._latest: tuple[Account | None, int] = (None, 0)
-        self._written = 0
-        self._first = _AccountTable(self._map, _ACCOUNTS_AT, _ACCOUNTS_BYTES, _ACCOUNTS_BYTES)
-        self._more = _AccountTable(self._map, self._more_at, _MORE_BYTES, 0)
+        self._accounts = AccountTables(self._map, _FIRST_ACCOUNTS, _more_accounts(capacity), self._allocate)
         self._lock = threading.Lock()
         self.tag = node_tag(header.machine, header.boot)
         self._receipt_stem = f"{self.tag}-{header.ring_id}-"
@@ -219,20 +213,16 @@ class RingWriter:
 
     def begin(self, account: Account, weight: float, start_ns: int, part: int = 0) -> int:
         """Open a slice; returns its sequence number."""
+        return self.record(account, weight, start_ns, 0, part)
+
+    def record(self, account: Account, weight: float, start_ns: int, end_ns: int, part: int = 0) -> int:
+        """A slice that is over already, in one go (`end_ns` 0: it is not); returns its sequence number."""
         latest, owner = self._latest
         if latest is not account:  # hashing an account takes longer than all the rest
-            owner = self._owner(account)
+            owner = self._accounts.owner(account)
             self._latest = (account, owner)
         sequence = next(self._numbers)
         offset = _RECORDS_AT + (sequence % self._capacity) * 64
-        _BEGIN.pack_into(self._map, offset, start_ns, 0, weight, owner, part, sequence + 1, 0, 0, 0, 0)
-        return sequence
-
-    def record(self, account: Account, weight: float, start_ns: int, end_ns: int, part: int = 0) -> int:
-        """A slice that is over already, in one go; returns its sequence number."""
-        sequence = next(self._numbers)
-        offset = _RECORDS_AT + (sequence % self._capacity) * 64
-        owner = self._owner(account)
         _BEGIN.pack_into(self._map, offset, start_ns, end_ns, weight, owner, part, sequence + 1, 0, 0, 0, 0)
         return sequence
 
@@ -281,63 +271,9 @@ class RingWriter:
         """Say that this process works no more. The file stays: receipts are read from it."""
         _U64.pack_into(self._map, _CLOSED_NS_AT, at_ns)
 
-    def _owner(self, account: Account) -> int:
-        """The account's place in the table, made if it is new; that of all others where there is no room for it."""
-        with self._lock:
-            if account in self._accounts:
-                return self._accounts[account]
-            placed = self._place(account, _RESERVED_BYTES)
-            if placed is None:
-                others = replace(account, job=OTHERS) if account.job else replace(account, tenant=OTHERS)
-                placed = self._accounts.get(others)
-                placed = self._place(others, 0) if placed is None else placed
-            placed = placed or 0  # not even those: the process's first account rather than failing the work
-            if len(self._accounts) < _ACCOUNTS_REMEMBERED:
-                self._accounts[account] = placed
-            return placed
-
-    def _place(self, account: Account, reserved: int) -> int | None:
-        """Write `account` into a table that has room for it and `reserved` bytes beside; None if none has."""
-        line = orjson.dumps(account.labels()) + b"\n"
-        fits = not self._more.used and self._first.append(line, 0)
-        if not fits and not (self._is_backed(len(line)) and self._more.append(line, reserved)):
-            return None
-        self._accounts[account] = self._written
-        self._written += 1
-        return self._accounts[account]
-
-    def _is_backed(self, needed: int) -> bool:
-        """Whether the next `needed` bytes of the second table have their place on disk, made if they have not."""
-        more = self._more
-        if 4 + more.used + needed > more.backed:
-            backed = min(more.backed + _MORE_STEP, _MORE_BYTES)
-            try:
-                with self.path.open("r+b") as file:
-                    os.posix_fallocate(file.fileno(), self._more_at, backed)
-            except OSError:
-                return False
-            more.backed = backed
-        return 4 + more.used + needed <= more.backed
-
-
-class _AccountTable:
-    """A region of JSON lines behind the length of what is written; the length is written last."""
-
-    def __init__(self, mapped: mmap.mmap, at: int, size: int, backed: int) -> None:
-        self._map, self._at, self._size = mapped, at, size
-        self.backed = backed
-        """How many of its bytes have their place on disk."""
-        self.used = 0
-
-    def append(self, line: bytes, reserved: int) -> bool:
-        """Write `line`; False if that would leave less than `reserved` bytes."""
-        start = self._at + 4 + self.used
-        if 4 + self.used + len(line) + reserved > self._size:
-            return False
-        self._map[start : start + len(line)] = line
-        self.used += len(line)
-        _LENGTH.pack_into(self._map, self._at, self.used)
-        return True
+    def _allocate(self, at: int, size: int) -> None:
+        with self.path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), at, size)
 
 
 class RingReader:
@@ -355,9 +291,7 @@ class RingReader:
         self.header = self._read_header(ProcessKey(pid, started_ticks))
         self.ring_id = path.stem
         self.records: npt.NDArray[np.void] = np.frombuffer(self._map, RECORD, self.capacity, _RECORDS_AT)
-        self._accounts: list[Account] = []
-        self._more_at = _RECORDS_AT + self.capacity * RECORD.itemsize
-        self._tables_read = [0, 0]
+        self._accounts = AccountLines(self._map, _FIRST_ACCOUNTS, _more_accounts(self.capacity))
         self._next = 0
         self.lost = 0
         """Records overwritten before they were read, or numbered and never written."""
@@ -389,22 +323,7 @@ class RingReader:
 
     def account(self, owner: int) -> Account:
         """The account a record's `owner` stands for; the resident's where the table does not know it."""
-        if owner >= len(self._accounts):
-            more_length = self._length_of_more()  # first: it only grows once the table before it does not
-            (length,) = _LENGTH.unpack_from(self._map, _ACCOUNTS_AT)
-            self._read_accounts(0, _ACCOUNTS_AT, length)
-            self._read_accounts(1, self._more_at, more_length)
-        return self._accounts[owner] if owner < len(self._accounts) else self.header.resident.account
-
-    def _length_of_more(self) -> int:
-        """Bytes in the second table of accounts; 0 where the ring has none."""
-        return int(_LENGTH.unpack_from(self._map, self._more_at)[0]) if len(self._map) > self._more_at + 4 else 0
-
-    def _read_accounts(self, table: int, at: int, length: int) -> None:
-        """Take in the lines that were appended to a table since the last look."""
-        fresh = self._map[at + 4 + self._tables_read[table] : at + 4 + length]
-        self._tables_read[table] = max(length, self._tables_read[table])
-        self._accounts += [account_of_labels(orjson.loads(line)) for line in fresh.splitlines()]
+        return self._accounts.at(owner) or self.header.resident.account
 
     def poll(self, final: bool = False) -> npt.NDArray[np.int64]:
         """Sequence numbers of the records begun since the last call, in order.

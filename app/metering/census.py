@@ -50,6 +50,7 @@ class NodeCensus:
         self._tries: dict[str, int] = {}
         self._tags: dict[str, str] = {}
         """Ray node id by tag."""
+        self._looked = False
 
     def look(self, alive: Collection[str]) -> list[str]:
         """Ask nodes that are new, take in what was answered; returns the nodes on which a meter has something to do."""
@@ -60,6 +61,7 @@ class NodeCensus:
             if node not in self._tries:
                 self._tries[node] = 1
                 self._asked[node] = self._ask(node)
+        self._looked = True
         return [node for node in list(self._asked) if self._has_work(node)]
 
     def node_of_tag(self, tag: str) -> str | None:
@@ -68,8 +70,8 @@ class NodeCensus:
 
     @property
     def complete(self) -> bool:
-        """Whether every node answered."""
-        return not self._asked
+        """Whether every node answered; False before the first look."""
+        return self._looked and not self._asked
 
     def _has_work(self, node: str) -> bool:
         try:

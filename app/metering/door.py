@@ -10,9 +10,11 @@ answered by one byte and, unless that says that it is booked, a reason. Knows no
 """
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import math
+import resource
 import secrets
 import socket
 import struct
@@ -34,8 +36,9 @@ Answer = Callable[[JoulekeeperError | None], None]
 
 _LENGTH = struct.Struct("!I")
 _MAX_MESSAGE = 64 * 1024 * 1024
+_BACKLOG = 4096
 _BOOKED, _UNAVAILABLE, _DAMAGED = b"\0", b"\1", b"\2"
-_MAX_GROUP = 1024
+_MAX_GROUP = 128
 """Deliveries in one transaction: a meter waits for the one that runs and then for its own."""
 _PACE_S = 0.25
 """From one transaction's begin to the next's: each costs some milliseconds, whatever is in it."""
@@ -63,9 +66,11 @@ class Door:
         self._waiting: list[tuple[Delivery, Answer]] = []
         self._some = threading.Condition()
         self._loop = asyncio.new_event_loop()
-        self._listener = socket.create_server((host, 0), backlog=1024)
+        _allow_connections()
+        self._listener = _listener(host)
         key = secrets.token_bytes(32)
-        self.plate = DoorPlate(host, self._listener.getsockname()[1], key)
+        bound = self._listener.getsockname()
+        self.plate = DoorPlate(bound[0], bound[1], key)
         threading.Thread(target=self._talk, name="door", daemon=True).start()
         threading.Thread(target=self._book_for_ever, name="booking", daemon=True).start()
 
@@ -89,7 +94,9 @@ class Door:
             with self._some:
                 while not self._waiting:
                     self._some.wait()
-            time.sleep(max(0.0, begun + _PACE_S - time.monotonic()))
+                some_wait_on = len(self._waiting) < _MAX_GROUP
+            if some_wait_on:
+                time.sleep(max(0.0, begun + _PACE_S - time.monotonic()))
             begun = time.monotonic()
             with self._some:
                 group, self._waiting = self._waiting[:_MAX_GROUP], self._waiting[_MAX_GROUP:]
@@ -104,9 +111,26 @@ class Door:
     def _talk(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(
-            self._loop.create_server(lambda: _Guest(self.plate.key, self.submit), sock=self._listener)
+            self._loop.create_server(lambda: _Guest(self.plate.key, self.submit), sock=self._listener, backlog=_BACKLOG)
         )
         self._loop.run_forever()
+
+
+def _listener(host: str) -> socket.socket:
+    """On `host`; on the loopback interface where that is no address of this machine: others deliver by Ray then."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, 0), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        _log.warning("the accountant's door cannot be opened on %s (%s); other nodes deliver by Ray calls", host, error)
+        return socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+
+
+def _allow_connections() -> None:
+    """A connection is a file: as many as the process may have, not as few as it was started with."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _answer_all(answers: Sequence[tuple[Answer, JoulekeeperError | None]]) -> None:

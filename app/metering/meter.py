@@ -46,6 +46,7 @@ from app.metering.place import (
     rings_directory,
     totals_path,
 )
+from app.metering.rhythm import IDLE_FLUSHES, Rhythm
 from app.sensors.base import Sensor
 from app.sensors.discovery import discover, sensor_settings
 from app.sensors.process_table import Liveness, ProcessTable
@@ -58,14 +59,10 @@ _log = logging.getLogger(__name__)
 
 _DELIVERY_TIMEOUT_S = 30.0
 _RETRY_S = 1.0
-_IDLE_FLUSHES = 5  # a batch costs more than the readings in it; with nobody at work none is waited for
-_HOUSEKEEPING_NS = 600 * NS_PER_S
-_SHOW_IDLE_NS = NS_PER_S
+_HOUSEKEEPING_S = 600.0
 _RESTART_AFTER_S = 10.0
 _RETIRE_WITHIN_S = 30.0
 _TRY_DOOR_AGAIN_S = 300.0
-_MAX_READINGS = 100_000
-"""Readings that wait in memory for the journal, of all devices: about twenty minutes of eight at 10 Hz, 15 MB."""
 
 
 def open_books(config: Settings, sensors: Sequence[Sensor] | None = None) -> NodeBooks:
@@ -199,34 +196,28 @@ class Meter:
 
     def _sample(self, books: NodeBooks, board: BoardWriter) -> None:
         """Sample until told to stop or, unless resident, until work has been gone for the linger."""
-        config = self._config
-        last_work = time.monotonic()
-        committed = -math.inf  # the first batch, which holds the baseline, as soon as there is one
-        last_housekeeping_ns = shown_ns = 0
+        rhythm = Rhythm(self._config, self._resident, time.monotonic())
+        housekept = -math.inf
         while not self._stop.is_set():
             begun = time.monotonic()
-            if not self._is_full(books):
+            if rhythm.may_read(sum(len(track.raw) for track in books.tracks.values())):
                 with self._lock:
                     books.tick()
-            working = bool(books.rings.living)
-            if working or time.monotonic_ns() - shown_ns >= _SHOW_IDLE_NS:
-                shown_ns = time.monotonic_ns()
+            rhythm.see(bool(books.rings.living), begun)
+            if rhythm.show_is_due(begun):
                 _show(board, books, self._intensity)
-            flush_s = config.flush_s if books.rings.rings else config.flush_s * _IDLE_FLUSHES
-            if begun - committed >= flush_s and self._commit(books):
-                committed = begun
-            if working:
-                last_work = begun
-            elif not self._resident and begun - last_work > config.linger_s:
+            if rhythm.commit_is_due(bool(books.rings.rings), begun):
+                wrote = self._commit(books)
+                rhythm.tried(bool(wrote), wrote is None, begun)
+            if rhythm.leaves(begun):
                 return
-            if time.monotonic_ns() - last_housekeeping_ns > _HOUSEKEEPING_NS:
-                last_housekeeping_ns = time.monotonic_ns()
+            if begun - housekept > _HOUSEKEEPING_S:
+                housekept = begun
                 books.rings.drop_old(time.time_ns())
-            rate_hz = config.sample_hz if working else min(config.sample_hz, config.idle_sample_hz)
-            self._stop.wait(max(0.0, begun + 1 / rate_hz - time.monotonic()))
+            self._stop.wait(max(0.0, begun + rhythm.period_s() - time.monotonic()))
 
-    def _commit(self, books: NodeBooks, final: bool = False) -> bool:
-        """True when a batch was written."""
+    def _commit(self, books: NodeBooks, final: bool = False) -> bool | None:
+        """True when a batch was written, None when the journal failed."""
         try:
             with self._lock:
                 batch = books.commit(final)
@@ -237,26 +228,23 @@ class Meter:
             if self._troubles.begin("journal", sentence, time.time()):
                 _log.warning("%s", sentence)
             self._committed.set()  # the courier tells of it
-            return False
+            return None
         if self._troubles.end("journal"):
             _log.warning("the node journal can be written again")
         self._committed.set()
         return batch is not None
 
-    def _is_full(self, books: NodeBooks) -> bool:
-        """While the journal takes nothing and memory is full of readings none are added: the counters count on."""
-        return sum(len(track.raw) for track in books.tracks.values()) >= _MAX_READINGS
-
     def _close(self, books: NodeBooks) -> None:
         """The closing reading; a leaving meter is then let go by the accountant once all is delivered."""
+        deadline = time.monotonic() + _RETIRE_WITHIN_S
         with self._lock:
             books.tick()
-        self._commit(books, final=True)
+        while not self._commit(books, final=True) and time.monotonic() < deadline:
+            time.sleep(_RETRY_S)
         if self._export is not None:
             self._export.close()
         if self._stop.is_set():
             return
-        deadline = time.monotonic() + _RETIRE_WITHIN_S
         while time.monotonic() < deadline and not self._stop.is_set():
             if not self._waiting():
                 self._ask_to_go()
@@ -286,7 +274,7 @@ class Meter:
             lambda: journal_name(books.place),
         )
         while True:
-            self._committed.wait(self._config.flush_s * _IDLE_FLUSHES)
+            self._committed.wait(self._config.flush_s * IDLE_FLUSHES)
             self._committed.clear()
             now_s = time.time()
             warn_of_refused(books.journal, self._troubles, now_s)

@@ -10,7 +10,7 @@ nvml_errors translates. When NVML or a device goes away it is opened anew, ever 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from app.clock import Clock
@@ -47,7 +47,6 @@ class _Retry:
 
     not_before_ns: int = 0
     wait_ns: int = _FIRST_RETRY_NS
-    opened_anew: int = field(default=0)
 
     def allowed(self, now_ns: int) -> bool:
         if now_ns < self.not_before_ns:
@@ -57,8 +56,7 @@ class _Retry:
         return True
 
     def helped(self) -> None:
-        self.wait_ns = _FIRST_RETRY_NS
-        self.opened_anew += 1
+        self.not_before_ns, self.wait_ns = 0, _FIRST_RETRY_NS
 
 
 class NvmlSensor:
@@ -87,9 +85,11 @@ class NvmlSensor:
             return self._read(gpu)
         except SensorUnusable as failure:
             code = getattr(failure.__cause__, "value", 0)
-            if code in HANDLE_IS_STALE and self._opened_anew(code):
-                return self._read(gpu)
-            raise
+            if code not in HANDLE_IS_STALE or not self._opened_anew(code):
+                raise
+            reading = self._read(gpu)
+            self._retry.helped()
+            return reading
 
     def vitals(self, uuid: str) -> Vitals:
         gpu = self._gpus.get(uuid)
@@ -161,7 +161,6 @@ class NvmlSensor:
             return False
         for gpu in self._gpus.values():
             gpu.handle = self._asked(self._vendor.nvmlDeviceGetHandleByUUID, gpu.device.uuid) or gpu.handle
-        self._retry.helped()
         return True
 
     # -- opening ---------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ _TICK_NS = NS_PER_S // os.sysconf("SC_CLK_TCK")
 _RAY_NAMES = ("raylet", "gcs_server", "haproxy")
 _RAY_TITLE = b"ray::"  # of a worker; a process that it forks inherits the title
 _RAY_MARKS = (b"ray/_private/", b"ray/dashboard/", b"ray/core/")
+_GENERATIONS = 64  # a pid that was used again can make somebody his own ancestor
 _SCANS_UNTIL_KNOWN = 4  # a process may still replace its command line (exec, setproctitle) shortly after its birth
 
 
@@ -78,6 +79,8 @@ class ProcessSnapshot:
     """By pid, of the processes that were asked for, with their children, and of Ray's own; cumulative since birth."""
     ray_pids: frozenset[int] = frozenset()
     """Which of them are Ray's."""
+    children: dict[int, int] = field(default_factory=dict)
+    """Who is the child of which process that was asked for."""
 
 
 class ProcessTable:
@@ -103,13 +106,13 @@ class ProcessTable:
             self._gather(owners)
         elif owners != self._owners:
             self._gather(owners)
-        children = {child for family in self._families.values() for child in family.children}
+        children = {child: owner for owner, family in self._families.items() for child in family.children}
         cpu_ns = {}
-        for pid in self._ray.union(owners) - children:
+        for pid in self._ray.union(owners) - children.keys():
             used = cpu_time_ns(pid)
             if used is not None:
                 cpu_ns[pid] = used + (self._families[pid].cpu_ns() if pid in self._families else 0)
-        return ProcessSnapshot(self._busy_ns(), cpu_ns, self._ray - children)
+        return ProcessSnapshot(self._busy_ns(), cpu_ns, self._ray - children.keys(), children)
 
     def _busy_ns(self) -> int:
         """Busy time of all CPUs: user, nice, system, irq, softirq of /proc/stat (guest time is within user)."""
@@ -135,16 +138,25 @@ class ProcessTable:
         """Find the children of `owners`, and theirs; Ray's own services are nobody's, whoever started them."""
         self._owners = owners
         children: dict[int, set[int]] = {}
-        for pid in self._parents:
-            owner = pid
-            while owner > 1 and (owner not in owners or owner == pid) and owner not in self._infrastructure:
-                owner = self._parents.get(owner, 0)
-            if owner in owners and owner != pid and pid not in owners:
+        for pid in self._parents if owners else ():
+            owner = self._owner(pid, owners)
+            if owner:
                 children.setdefault(owner, set()).add(pid)
         families = {owner: self._families.get(owner, _Family()) for owner in children.keys() | self._families.keys()}
         self._families = {owner: family for owner, family in families.items() if owner in owners}
         for owner, family in self._families.items():
             family.children = frozenset(children.get(owner, ()))
+
+    def _owner(self, pid: int, owners: frozenset[int]) -> int:
+        """The nearest ancestor that is one of `owners`; 0 for none."""
+        ancestor = pid
+        for _ in range(_GENERATIONS):
+            if ancestor in owners:
+                return ancestor if ancestor != pid else 0
+            if ancestor <= 1 or ancestor in self._infrastructure:
+                return 0
+            ancestor = self._parents.get(ancestor, 0)
+        return 0
 
     def _parent(self, pid: int) -> int:
         """Who started a process; 0 when it is gone."""

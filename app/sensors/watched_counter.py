@@ -1,6 +1,6 @@
 """An energy counter together with the power of the same device: what both say of how far the counter can be trusted.
 
-Knows nothing of vendors. Power is asked at every reading for the first seconds, then about once a second, at uneven
+Knows nothing of vendors. Power is asked at every reading for eleven seconds, then about once a second, at uneven
 times so that a load with a beat of a second is not always met at the same point of it.
 
     watched = WatchedCounter(EnergyCounter(...), power_mw, clock)
@@ -16,11 +16,12 @@ from app.sensors.counter_check import CounterCheck, Verdict
 from app.sensors.energy_counter import EnergyCounter
 from app.units import NS_PER_MS, NS_PER_S, UJ_PER_J, energy_of_power
 
-_BURST_NS = 5 * NS_PER_S
+_BURST_NS = 11 * NS_PER_S  # two windows of the check
 # An update is at most this old when it is read, as far as today's counters are known.
 _SLACK_NS = 100 * NS_PER_MS
 _STUCK_NS = 3 * NS_PER_S
 _STUCK_UJ = 10 * UJ_PER_J
+_LARGEST_GAP_NS = 5 * NS_PER_S
 _GOLDEN = 0.6180339887498949
 _SEEKS_UNSTEADY = 5
 
@@ -82,7 +83,7 @@ class WatchedCounter:
     def _follow_stillness(self, now_ns: int, counter_uj: int, power_mw: int) -> None:
         """Add up what the device drew while its counter showed one value."""
         before, self._compared = self._compared, (now_ns, counter_uj, power_mw)
-        if before is None or before[1] != counter_uj:
+        if before is None or before[1] != counter_uj or now_ns - before[0] > _LARGEST_GAP_NS:
             self._still_ns = self._still_uj = 0
             self.stuck = False
             return
@@ -118,7 +119,10 @@ class WatchedCounter:
         if counter.glitches:
             notes.append(f"{counter.glitches} bad answer(s) of the energy counter were not believed")
         if counter.slept_ns:
-            notes.append(f"the host slept for {counter.slept_ns / NS_PER_S:.0f} s; its clock stood still meanwhile")
+            notes.append(
+                f"the host slept for {counter.slept_ns / NS_PER_S:.0f} s; its clock stood still meanwhile, and what "
+                "the device drew is booked only as far as it could have drawn it awake"
+            )
         if counter.sought >= _SEEKS_UNSTEADY:
             notes.append("the energy counter has no steady update period; readings are stamped with the call")
         return [*notes, self._power_note] if self._power_note else notes

@@ -30,15 +30,15 @@ def receipt_of(work: "OpenSlice") -> Receipt:
     if told is None:
         return {"receipt_id": receipt_id, "provisional": True}
     energy_uj, carbon_ugco2e, grade, provisional = told
-    shares = work.shares(told)
+    load_share_uj, warm_share_uj = work.shares(told)
     return {
         "receipt_id": receipt_id,
         "energy_uj": energy_uj,
         "carbon_ugco2e": round(carbon_ugco2e),
         "grade": grade,
         "provisional": provisional,
-        "load_share_uj": shares.load_uj,
-        "warm_share_uj": shares.warm_uj,
+        "load_share_uj": load_share_uj,
+        "warm_share_uj": warm_share_uj,
     }
 
 

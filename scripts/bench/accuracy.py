@@ -6,8 +6,8 @@ Without arguments the NVML stand-in is compiled and tells truths made from the s
 another libnvidia-ml.so.1; `--truth` a file of `devices tick_ms`, then `device monotonic_seconds watts`, piecewise
 constant, seconds of CLOCK_MONOTONIC. A truth that still goes on for 35 s is measured where it stands, from 25 s after
 the start of this script; one that has passed is moved to the present, its first power extended by 25 s. The library
-finds the file by NVML_STUB_SCRIPT. Every step above the floor of a device is then a request; nobody who measures is told
-the watts.
+finds the file by NVML_STUB_SCRIPT. Every step above the floor of a device is then a request; nobody who measures is
+told the watts.
 
 The peers live in environments of their own (peers/environments.py), made at the first run; `--quick` takes less than
 two minutes once they exist. Exit 1 when a bar is missed.
@@ -56,7 +56,7 @@ def measured(options: argparse.Namespace) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="accuracy-") as directory:
         if options.truth:
             return run_truth(Path(directory), options.truth, options.nvml_lib)
-        span_s = 30.0 if options.quick else 150.0
+        span_s = 30.0 if options.quick else 90.0
         return run_scenes(Path(directory), scenes(options.seed, span_s), span_s, TICK_MS, options.nvml_lib)
 
 

@@ -21,6 +21,7 @@ from app.sensors.process_table import cpu_time_ns
 from tests.stubs.nvml.stub import NvmlStub, StubDevice, StubScript
 
 DEVICES, HZ = 8, 10
+LEARNING_S = 14  # a meter compares counter and power at every reading in its first 11 s, then once a second
 METER_BAR = 0.01
 SAMPLERS = {
     "joulekeeper": "the meter: reads, attributes, journals",
@@ -145,7 +146,7 @@ def meter_actor(rounds: int, seconds: float) -> dict[str, list[float]]:
                 connect_books(create=True).ensure_meter(ray.get_runtime_context().get_node_id())
                 idle_actor = ray.remote(num_cpus=0)(Nothing).remote()
                 pids = {"meter": _pid_of("ray::Meter"), "idle_actor": ray.get(idle_actor.pid.remote(), timeout=90)}
-                time.sleep(6)
+                time.sleep(LEARNING_S)
                 for _ in range(rounds):
                     before = {name: cpu_time_ns(pid) or 0 for name, pid in pids.items()}
                     time.sleep(seconds)
@@ -158,7 +159,7 @@ def meter_actor(rounds: int, seconds: float) -> dict[str, list[float]]:
 
 def measured(quick: bool) -> dict:
     """All three parts."""
-    rounds, seconds = (5, 2.0) if quick else (9, 8.0)
+    rounds, seconds = (5, 2.0) if quick else (7, 4.0)
     result: dict = {"windows": windows(), "sampling_us": sampling(rounds, seconds)}
     shares = meter_actor(rounds, seconds)
     above = [meter - idle for meter, idle in zip(shares["meter"], shares["idle_actor"], strict=True)]

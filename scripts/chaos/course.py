@@ -25,8 +25,10 @@ from scripts.chaos.schedule import Schedule
 
 STORES = ("postgresql", "sqlite")
 _CLIENTS = 3
-_EPOCHS = 60
+_EPOCHS = 20
 _RECOVERY_S = 180.0
+_BASELINE_S = 3.0
+"""After the meters have started: the energy of work before the first reading of a device is on no books."""
 _LAST_LOAD_S = 5.0
 """Load after all has come back, so that the run does not end in the middle of a recovery."""
 _CALM_UJ = 10 * BUSY_MW * 1000
@@ -50,7 +52,7 @@ class Course:
             schedule = Schedule(time.monotonic_ns())
             ground = stack.enter_context(TwoNodes(directory, store_url))
             clients, training = self._bring_up(stack, ground, schedule)
-            killer = Killer(ground, database, self._tell)
+            killer = Killer(ground, database, lambda: connect_books().status().warnings, self._tell)
             begun_ns = time.monotonic_ns()
             kinds = {kind: weight for kind, weight in WEIGHTS.items() if kind != "postgres" or database}
             killer.carry_out(plan(self._kills, self._seed, self._mean_pause_s, kinds))
@@ -68,11 +70,12 @@ class Course:
                 "seed": self._seed,
                 "store": self._store,
                 "kills": dict(Counter(kill.kind for kill in killer.done)),
+                "outages": dict(killer.outages),
                 "killing_s": round((ended_ns - begun_ns) / NS_PER_S, 1),
                 "requests": clients.figures(),
                 "jobs": {"finished": training.finished, "failed": training.failed},
                 **_audited(audit, checked, ground, begun_ns),
-                "receipts": _receipts(receipts),
+                "receipts": _receipts(receipts, checked),
             }
 
     def _directory(self, stack: contextlib.ExitStack) -> Path:
@@ -90,11 +93,12 @@ class Course:
         stack.callback(ray.shutdown)
         clients = Clients(_CLIENTS, schedule)
         training = Training(ground.directory, ground.driver_environment, _EPOCHS)
-        clients.start()
-        stack.callback(clients.stop)
         training.start()
         stack.callback(training.stop)
         wait_until(lambda: _all_run(ground), "meters and replicas run on both nodes", _RECOVERY_S)
+        time.sleep(_BASELINE_S)
+        clients.start()
+        stack.callback(clients.stop)
         wait_until(lambda: _nodes_with(ground, _WORKER) != set(), "a job trains", _RECOVERY_S)
         self._tell("serving and training; the killing begins")
         return clients, training
@@ -191,14 +195,17 @@ def _audited(audit: Audit, checked: BooksCheck, ground: TwoNodes, begun_ns: int)
     }
 
 
-def _receipts(receipts: ReceiptsCheck) -> dict[str, Any]:
+def _receipts(receipts: ReceiptsCheck, checked: BooksCheck) -> dict[str, Any]:
+    first_ns = {device.node: device.first[0] for device in checked.devices.values()}
+    early = sum(at_ns < first_ns[node] + NS_PER_S for node, at_ns in receipts.without_energy)
     return {
         "answered": receipts.answered,
         "settled": receipts.settled,
         "provisional": receipts.provisional,
         "lost": len(receipts.lost),
         "lost_first": receipts.lost[:20],
-        "without_energy": receipts.without_energy,
+        "without_energy": len(receipts.without_energy),
+        "of_them_before_the_first_reading": early,
         "energy_uj": receipts.energy_uj,
         "retries": dict(receipts.retries),
     }

@@ -9,12 +9,14 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import psutil
 
+from app.errors import JoulekeeperError
 from scripts.chaos.ground import NODES, TwoNodes
 
 WEIGHTS = {"meter": 24, "accountant": 14, "replica": 26, "worker": 20, "raylet": 8, "postgres": 8}
@@ -78,11 +80,19 @@ def plan(kills: int, seed: int, mean_pause_s: float, kinds: Mapping[str, int]) -
 class Killer:
     """Carries out a plan. Kills overlap: nobody waits until the last victim is back, only for there to be a victim."""
 
-    def __init__(self, ground: TwoNodes, database: Database | None, tell: Callable[[str], None]) -> None:
-        self._ground, self._database, self._tell = ground, database, tell
+    def __init__(
+        self,
+        ground: TwoNodes,
+        database: Database | None,
+        warnings: Callable[[], Sequence[str]],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._ground, self._database, self._warnings, self._tell = ground, database, warnings, tell
         self.done: list[Kill] = []
         self.skipped: list[Order] = []
         """Orders for which there was no victim in time."""
+        self.outages: Counter[str] = Counter()
+        """Times without a database: `warned`, `silent`, or `unanswered` where the accountant was away too."""
         self._restarts: dict[str, threading.Thread] = {}
 
     def carry_out(self, orders: list[Order]) -> None:
@@ -142,10 +152,18 @@ class Killer:
 
         def again() -> None:
             time.sleep(order.away_s)
+            self.outages[self._outage()] += 1
             database.start()
 
         self._later(order.kind, again)
         return kill
+
+    def _outage(self) -> str:
+        """How the status tells of a database that does not answer."""
+        try:
+            return "warned" if any("store" in warning for warning in self._warnings()) else "silent"
+        except JoulekeeperError:
+            return "unanswered"
 
     def _is_restarting(self, kind: str) -> bool:
         return kind in self._restarts and self._restarts[kind].is_alive()

@@ -1,6 +1,6 @@
 """Chaos for the ledger: under serving and training on two nodes everything is killed, then the books are examined.
 
-    python scripts/chaos/ledger.py --kills 100 --seed 1 [--store sqlite|postgresql] [--quick] [--json FILE]
+    python scripts/chaos/ledger.py --kills 100 --seed 1 [--store postgresql|sqlite] [--quick] [--json FILE]
 
 SIGKILL of meters, the accountant, replicas, training workers, the second node's raylet and PostgreSQL, in an order that
 the seed decides. Bars: the audit 0 uJ off, nothing posted twice, a receipt for every request that was answered, at most
@@ -34,7 +34,7 @@ def judged(result: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
     missing = receipts["lost"] + receipts["provisional"] + requests["without_receipt_id"]
     twice = f"{result['posted_twice']} twice, {result['holes']} holes"
     share, unexplained = result["gap_share"], result["gap_unexplained_uj"]
-    killed = sum(result["kills"].values())
+    killed, outages = sum(result["kills"].values()), result["outages"]
     return [
         ("kills", str(killed), f"{result['asked']}", killed == result["asked"]),
         ("audit", f"{off_uj} uJ off, {len(result['audit_faults'])} faults", "0, 0", result["audit_ok"] and not off_uj),
@@ -43,12 +43,14 @@ def judged(result: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
         ("answered without a settled receipt", f"{missing} of {requests['answered']}", "0", not missing),
         ("energy in gap", f"{share:.2%}", f"<= {GAP_BAR:.0%}", share <= GAP_BAR),
         ("gap that no kill explains", f"{unexplained} uJ", "0", not unexplained),
+        ("times without a database that the status hid", str(outages.get("silent", 0)), "0", not outages.get("silent")),
     ]
 
 
 def print_table(result: dict[str, Any]) -> None:
     kills = ", ".join(f"{count} {kind}" for kind, count in result["kills"].items())
     print(f"killed in {result['killing_s']:.0f} s: {kills}")
+    print(f"times without a database: {result['outages']}")
     print(f"requests: {result['requests']}; jobs: {result['jobs']}; receipts: {result['receipts']}")
     print(f"{result['batches']} batches of {result['meters']} meters, {result['energy_uj'] / 1e6:.0f} J")
     print(f"seconds without a meter: {result['without_meter_s']}; {result['undelivered']} batches not delivered")
@@ -78,7 +80,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the directory of the run")
     options = parser.parse_args()
     if options.quick:
-        options.kills, options.pause_s = min(options.kills, 10), min(options.pause_s, 4.0)
+        options.kills, options.pause_s = min(options.kills, 10), min(options.pause_s, 2.5)
     course = Course(options.kills, options.seed, options.pause_s, options.store, options.keep)
     result = course.run()
     versions = {name: metadata.version(name) for name in ("ray", "torch", "sqlalchemy")}

@@ -26,8 +26,8 @@ class ReceiptsCheck:
     provisional: int = 0
     lost: list[str] = field(default_factory=list)
     """Ids with what was said of them."""
-    without_energy: int = 0
-    """Settled at 0 uJ."""
+    without_energy: list[tuple[str, int]] = field(default_factory=list)
+    """Settled at 0 uJ: node, and when the answer came (monotonic ns)."""
     retries: Counter[str] = field(default_factory=Counter)
     energy_uj: int = 0
 
@@ -36,28 +36,29 @@ def check_receipts(books: BooksClient, answered: Sequence[Answered]) -> Receipts
     """Ask for every receipt."""
     found = ReceiptsCheck(answered=len(answered))
     with ThreadPoolExecutor(_CLIENTS) as clients:
-        for _ in clients.map(lambda one: _check(books, one.receipt_id, found), answered):
+        for _ in clients.map(lambda one: _check(books, one, found), answered):
             pass
     return found
 
 
-def _check(books: BooksClient, receipt_id: str, found: ReceiptsCheck) -> None:
+def _check(books: BooksClient, one: Answered, found: ReceiptsCheck) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            receipt = books.receipt(receipt_id, settle_timeout_s=10)
+            receipt = books.receipt(one.receipt_id, settle_timeout_s=10)
         except NotFound as error:
             found.lost.append(str(error))
             return
         except JoulekeeperError as error:
             found.retries[type(error).__name__] += 1
             if time.monotonic() > deadline:
-                found.lost.append(f"{receipt_id}: {error}")
+                found.lost.append(f"{one.receipt_id}: {error}")
                 return
             time.sleep(0.5)
             continue
         found.settled += not receipt.provisional
         found.provisional += receipt.provisional
-        found.without_energy += not receipt.provisional and not receipt.energy_uj
+        if not receipt.provisional and not receipt.energy_uj:
+            found.without_energy.append((receipt.node, one.at_ns))
         found.energy_uj += receipt.energy_uj
         return

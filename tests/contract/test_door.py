@@ -128,3 +128,10 @@ def test_a_door_that_is_not_there_is_unavailable(door: Door):
 
 def test_the_key_is_in_no_text(door: Door):
     assert repr(door.plate) == str(door.plate) == f"{HERE}:{door.plate.port}"
+
+
+def test_an_address_that_is_not_ours_leaves_a_door_for_this_machine_only(books: Books):
+    door = Door(books.book, "192.0.2.77")
+    assert door.plate.host == "127.0.0.1"
+    Caller(door.plate, 10).deliver(delivery())
+    assert books.count == 1

@@ -2,6 +2,7 @@
 
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from app.engine.evidence import gather
 from app.engine.node_books import NodeBooks
 from app.ledger.audit import tally_chain
 from app.ledger.journal import Batch
-from app.ledger.ring import RingWriter
+from app.ledger.ring import RingReader, RingWriter
 from app.ledger.store import Store
 from tests.fixtures.books import GPU, Bench, ScriptedSensor, booked, charged, counter, cpu, gpu
 
@@ -141,6 +142,14 @@ def test_the_books_balance_whatever_happens(history: list[tuple], lag_ms: int, w
         # receipts are what the ledger charged to work
         work_uj = sum(uj for name, uj in charged(batches).items() if name.split("/")[0] in WORK)
         assert receipts_uj(world) == work_uj
+        # so is what every ring says that its process was charged, between its slices too
+        ours = [RingReader(ring.path).charged for ring in world.rings.values()]
+        by_name = Counter()
+        for name, uj in charged(batches).items():
+            by_name[name.split("/")[0]] += uj
+        rings = {"load": sum(c.load_uj for c in ours), "warm": sum(c.warm_uj for c in ours)}
+        rings["request"] = sum(c.request_uj for c in ours)
+        assert rings == {name: by_name[name] for name in rings}
         # the store has each batch once, and says so
         balances = world.store.totals()
         assert sum(balance.energy_uj for balance in balances) == sum(charged(batches).values())

@@ -45,7 +45,7 @@ def figures(result: Attribution) -> list[int]:
     return [*result.by_account.values(), *(int(part) for parts in result.by_slice for part in parts)]
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(claims(), max_size=5), others, kinds, st.sampled_from(DeltaKind), energies, powers, powers)
 def test_every_microjoule_is_charged_once_and_none_is_negative(
     those: list[Claim], rest: Others, kind: DeviceKind, absence: DeltaKind, energy_uj: int, floor: float, ceiling: float
@@ -56,6 +56,7 @@ def test_every_microjoule_is_charged_once_and_none_is_negative(
     assert 0 <= result.covered_ns <= END_NS - START_NS
 
 
+@settings(deadline=None)
 @given(st.lists(claims(), max_size=5), others, kinds, st.sampled_from(DeltaKind), energies, powers, st.randoms())
 def test_the_order_of_processes_moves_at_most_microjoules_of_rounding(
     those: list[Claim], rest: Others, kind: DeviceKind, absence: DeltaKind, energy_uj: int, floor: float, random
@@ -72,6 +73,7 @@ def test_the_order_of_processes_moves_at_most_microjoules_of_rounding(
         assert abs(one - other) <= 3 * len(those) + 3  # a microjoule for each part of each of three divisions
 
 
+@settings(deadline=None)
 @given(slices, st.integers(0, 10**9), st.integers(START_NS + 1, END_NS - 1), kinds)
 def test_cutting_an_interval_in_two_changes_nothing_but_rounding(
     drawn: list[tuple[int, int, float]], energy_uj: int, cut_ns: int, kind: DeviceKind
@@ -86,6 +88,7 @@ def test_cutting_an_interval_in_two_changes_nothing_but_rounding(
     assert abs(whole - first.by_slice[0] - second.by_slice[0]).max() <= 3 + energy_uj * 1e-12
 
 
+@settings(deadline=None)
 @given(slices, energies, powers, kinds)
 def test_more_floor_never_means_more_for_slices(
     drawn: list[tuple[int, int, float]], energy_uj: int, floor: float, kind: DeviceKind

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ with measure("script"):
     end = time.monotonic() + 0.2
     while time.monotonic() < end: pass
 """
+PAGE = ROOT / "docs" / "measure.md"
 EXAMPLE = "ray.train.examples.pytorch.torch_linear_example"
 
 
@@ -104,8 +106,10 @@ def test_measured_blocks_of_a_script_a_task_and_an_actor_are_jobs_on_the_ledger(
     receipt_ids = ray.get([short_task.remote() for _ in range(4)], timeout=90)
     ray.get(Fetcher.remote().fetch.remote(), timeout=90)
     run("-c", SCRIPT, cwd=tmp_path)  # gone before anybody can have booked it
+    _, on_the_page = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert run("-c", on_the_page, cwd=tmp_path).split()[0] == "[333332833333500000,"
 
-    names = {"driver", "task", "actor", "script"}
+    names = {"driver", "task", "actor", "script", "squares"}
     await_that(lambda: names <= energy_of_jobs(books).keys(), "all are on the ledger")
     figures = block.settle(30)
     assert (figures.provisional, figures.energy_uj) == (False, energy_of_jobs(books)["driver"])

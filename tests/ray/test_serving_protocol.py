@@ -17,7 +17,7 @@ from tests.fixtures.ray_cluster import ROOT, RayCluster
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
 URL = "http://127.0.0.1:8000/v2/models/minilm"
-RECEIPT = {"receipt_id", "energy_uj", "carbon_ugco2e", "grade", "provisional"}
+RECEIPT = {"receipt_id", "energy_uj", "carbon_ugco2e", "grade", "provisional", "load_share_uj", "warm_share_uj"}
 IDLE_S = 3
 
 
@@ -60,8 +60,9 @@ def message(*texts, **changes):
     return pb.ModelInferRequest(**({"model_name": "minilm", "inputs": [tensor]} | changes))
 
 
-def call(stub, request, application="minilm"):
-    return stub.ModelInfer.with_call(request, metadata=[("application", application)], timeout=60)
+def call(stub, request, application="minilm", settle="false"):
+    metadata = [("application", application), ("x-joulekeeper-settle", settle)]
+    return stub.ModelInfer.with_call(request, metadata=metadata, timeout=60)
 
 
 def test_fifty_requests_at_once_find_no_replica_and_all_are_answered(cluster):
@@ -106,6 +107,27 @@ def test_the_receipt_is_in_parameters_headers_and_trailing_metadata(stub):
     assert trailing["receipt_id"] == response.parameters["receipt_id"].string_param != parameters["receipt_id"]
 
 
+def test_asked_to_settle_both_protocols_wait_for_the_settled_receipt_and_others_do_not_wait(stub):
+    with ThreadPoolExecutor(2) as clients:
+        by_http = clients.submit(
+            httpx.post, f"{URL}/infer?settle=true&settle_timeout_s=30", json=body("settle"), timeout=60
+        )
+        by_grpc = clients.submit(call, stub, message("settle"), settle="true")
+        quick = infer("hello").json()["parameters"]
+        answers = [by_http.result().json()["parameters"], dict(by_grpc.result()[1].trailing_metadata())]
+    assert quick["provisional"] is True
+    assert answers[0]["provisional"] is False
+    assert answers[0]["energy_uj"] > 0
+    assert answers[0]["load_share_uj"] > 0
+    assert answers[1]["x-joulekeeper-provisional"] == "false"
+    ids = [answers[0]["receipt_id"], answers[1]["x-joulekeeper-receipt_id"], quick["receipt_id"], "nonsense"]
+    refused = httpx.post("http://127.0.0.1:8000/api/receipts", json={"ids": ids}, timeout=60)
+    assert refused.status_code == 400
+    told = httpx.post("http://127.0.0.1:8000/api/receipts", json={"ids": ids[:3]}, timeout=60).json()["receipts"]
+    assert {receipt["receipt_id"]: receipt["energy_uj"] for receipt in told}[ids[0]] == answers[0]["energy_uj"]
+    assert len(told) == 3
+
+
 @pytest.mark.parametrize(
     ("method", "path", "content", "status", "says"),
     [
@@ -113,10 +135,11 @@ def test_the_receipt_is_in_parameters_headers_and_trailing_metadata(stub):
         ("POST", "/infer", json.dumps(body(1)).encode(), 400, "BYTES takes strings"),
         ("POST", "/infer", json.dumps(body("word " * 300)).encode(), 413, "at most 256"),
         ("POST", "/infer", b" " * (16 * 1024 * 1024 + 1), 413, "at most 16777216 are read"),
+        ("POST", "/infer?settle=soon", json.dumps(body("hi")).encode(), 400, "settle must be true or false"),
         ("POST", "/versions/7/infer", b"{}", 404, "no version '7'"),
         ("GET", "/infer", b"", 405, "use POST"),
     ],
-    ids=["not JSON", "wrong data", "long text", "large body", "unknown version", "wrong method"],
+    ids=["not JSON", "wrong data", "long text", "large body", "bad settle", "unknown version", "wrong method"],
 )
 def test_bad_http_requests_are_refused_through_the_proxy(cluster, method, path, content, status, says):
     answer = httpx.request(method, URL + path, content=content, timeout=60)

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from app.console import page
 from app.console.api import build_api
 from app.console.catalogue import DeployedModel
-from app.engine.views import DeviceStatus, NodeStatus, Receipt, Report, ReportKey, ReportRow, Status
+from app.engine.views import DeviceStatus, NodeStatus, Receipt, Receipts, Report, ReportKey, ReportRow, Status
 from app.errors import NotFound, Unavailable
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -73,6 +73,15 @@ class FakeBooks:
             duration_ns=5,
             wall_time_s=1.0,
         )
+
+    async def areceipts(self, receipt_ids: Sequence[str]) -> Receipts:
+        found, missing = [], {}
+        for receipt_id in receipt_ids:
+            try:
+                found.append(await self.areceipt(receipt_id))
+            except NotFound as error:
+                missing[receipt_id] = str(error)
+        return Receipts(receipts=tuple(found), missing=missing)
 
     async def astatus(self) -> Status:
         if self.gone:
@@ -197,6 +206,17 @@ def test_a_receipt_may_be_waited_for(client: TestClient, books: FakeBooks) -> No
     assert books.asked == [(RECEIPT_ID, 2.5)]
     assert client.get(f"/api/receipts/{RECEIPT_ID}?wait=-1").status_code == 400
     assert client.get(f"/api/receipts/{RECEIPT_ID}?wait=nan").status_code == 400
+
+
+def test_many_receipts_are_asked_for_at_once(client: TestClient, books: FakeBooks) -> None:
+    answer = client.post("/api/receipts", json={"ids": [RECEIPT_ID, "nope"]}).json()
+    assert [receipt["load_share_uj"] for receipt in answer["receipts"]] == [4]
+    assert answer["missing"] == {"nope": "no receipt 'nope'"}
+
+
+@pytest.mark.parametrize("ids", [[], ["x"] * 1001, "x", None], ids=["none", "too many", "no list", "null"])
+def test_a_wrong_number_of_receipts_is_refused(client: TestClient, ids: object) -> None:
+    assert client.post("/api/receipts", json={"ids": ids}).status_code == 400
 
 
 def test_an_unknown_receipt_is_a_404(client: TestClient) -> None:

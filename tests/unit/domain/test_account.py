@@ -16,7 +16,7 @@ from app.domain.account import (
     request_account,
     warm_account,
 )
-from app.ledger.ring import account_of_labels
+from app.ledger.account_tables import account_of_labels
 
 EVERY_KIND = [
     request_account("default", "minilm", "1"),

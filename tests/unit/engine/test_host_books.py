@@ -50,7 +50,7 @@ def test_the_kernels_clocks_explain_a_dead_meters_time(tmp_path: Path):
 
 
 def test_a_process_that_dies_is_charged_for_its_last_interval(tmp_path: Path):
-    """It used 80 of each 100 ms; its clock cannot be read after 50 ms of the last interval, 45 ms of busy time later."""
+    """It used 80 of each 100 ms; after 50 ms of the last interval, and 45 ms of busy time, its clock is gone."""
     bench, ring = host(tmp_path)
     books = opened(bench)
     sequence = ring.begin(REQUEST, 1.0, bench.now_ns)

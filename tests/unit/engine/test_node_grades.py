@@ -1,7 +1,9 @@
-"""As what a node books its energy: grades, disputed counters, instances of a partitioned accelerator, several devices."""
+"""As what a node books its energy: grades, disputed counters, instances of a shared accelerator, several devices."""
 
 from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
 
 from app.domain.account import request_account, warm_account
 from app.domain.reading import Condition, Device, DeviceKind, Grade
@@ -103,7 +105,7 @@ def test_instances_are_charged_on_their_parent_by_what_they_can_use(tmp_path: Pa
         "request/a": 112_500_000,
         "request/b": 37_500_000,
     }
-    assert set(grade for _, grade in graded(books)) == {"apportioned"}
+    assert {grade for _, grade in graded(books)} == {"apportioned"}
     assert large.energy(first) == (112_500_000, GRADE_BITS[Grade.APPORTIONED], True)
     assert tally_chain("machine:node", books.journal.batches()).faults == []
 
@@ -138,3 +140,48 @@ def test_a_slice_on_several_devices_gets_of_each_what_it_used_there_and_nothing_
     energies = [booked(ring)[sequence][0] for ring, sequence in zip(rings, sequences, strict=True)]
     assert energies == [(100 + 150 + 20) * 1_000_000, (200 + 250 + 20) * 1_000_000]
     assert sum(charged(books.journal.batches()).values()) == sum(energies)
+
+
+def doubts(books: NodeBooks) -> dict[str, int]:
+    """Uncertainty by account name of everything posted."""
+    totals: dict[str, int] = {}
+    for batch in books.journal.batches():
+        for posting in batch.body["postings"]:
+            name = posting["account"]["name"]
+            totals[name] = totals.get(name, 0) + posting["uncertainty_uj"]
+    return totals
+
+
+def test_a_request_that_begins_and_ends_with_readings_is_in_no_doubt(tmp_path: Path):
+    bench = Bench(tmp_path, [gpu(counter((0, 100 * W)))])
+    ring = bench.worker(7, WARM)
+    books = opened(bench)
+    bench.run(books, 500)
+    sequence = ring.begin(REQUEST, 1.0, bench.now_ns)
+    bench.run(books, 500)
+    ring.end(sequence, bench.now_ns)
+    bench.run(books, 500)
+    books.commit(final=True)
+    assert doubts(books) == {"warm": 0, "request": 0}
+
+
+def test_one_that_does_not_is_in_doubt_by_what_the_floor_may_have_been(tmp_path: Path):
+    """50 W but for a request at 300 W from 1,030 to 1,180 ms: 30 and 20 ms of floor, which may be 37.5 to 70 W, lie
+    in its two intervals; where the sensor does not know the counter's period, 100 ms of unsure instants come on top."""
+    for period_ns in (20 * NS_PER_MS, None):
+        directory = tmp_path / str(period_ns)
+        bench = Bench(directory, [sensor := gpu(counter((0, 50 * W), (1_030, 300 * W), (1_180, 50 * W)))])
+        sensor.found = Condition(period_ns)
+        ring = bench.worker(7, WARM)
+        books = opened(bench)
+        bench.run(books, 1_000)
+        sequence = ring.record(REQUEST, 1.0, 1_030 * NS_PER_MS, 1_180 * NS_PER_MS)
+        bench.run(books, 1_000)
+        books.commit(final=True)
+        found = doubts(books)
+        assert booked(ring)[sequence][0] == pytest.approx(45_000_000, rel=1e-4)
+        assert found["request"] == found["warm"]
+        if period_ns:
+            assert found["request"] == pytest.approx(50 * (70_000 - 50_000), rel=0.01)
+        else:
+            assert found["request"] > 20_000_000

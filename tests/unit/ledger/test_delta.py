@@ -75,3 +75,11 @@ def test_a_counter_and_a_power_value_do_not_mix():
     delta = delta_between(device(), CounterReading(0, 10**12), PowerReading(1, 5))
     assert delta is not None
     assert delta.energy_uj == 0
+
+
+@pytest.mark.parametrize(("before_uj", "after_uj"), [(0, 10**15), (10**15, 5 * 10**14)])
+def test_more_than_a_device_can_draw_is_not_energy(before_uj: int, after_uj: int):
+    # 10 kW for 0.1 s and the 0.25 s that a value may be old are 3.5 kJ
+    delta = delta_between(device(), CounterReading(0, before_uj), CounterReading(NS_PER_S // 10, after_uj))
+    assert delta is not None
+    assert delta.energy_uj == 0

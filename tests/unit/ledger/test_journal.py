@@ -300,3 +300,15 @@ def test_a_journal_of_the_first_version_is_read_and_its_digests_hold(tmp_path: P
     (tmp_path / "00000001.journal").write_bytes(b"%08x %s\n" % (zlib.crc32(record), record))
     [batch] = opened(tmp_path).unacknowledged(9)
     assert (batch.body, batch.payload, batch.is_genuine) == (body, b'{"b":1,"a":2}', True)
+
+
+def test_an_abridged_batch_travels_whole(tmp_path: Path):
+    raw = [[n, 10 * n] for n in range(5)]
+    contents = {"devices": [{"raw": raw}], "resume": {"clean": True, "devices": {}}}
+    batch = opened(tmp_path).append(contents)
+    batch.abridge()
+    assert batch.body == {"devices": [{"raw": [[0, 0], [4, 40]]}], "resume": {"clean": True}}
+    assert pickle.loads(pickle.dumps(batch)).body == contents
+    odd = opened(tmp_path).append({"devices": None})
+    odd.abridge()
+    assert odd.body == {"devices": None}

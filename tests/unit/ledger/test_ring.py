@@ -15,8 +15,8 @@ from app.domain.account import Account, job_account, load_account, request_accou
 from app.domain.slice import ProcessKey, Resident
 from app.errors import InvalidInput, NotFound
 from app.ledger import ring as ring_module
+from app.ledger.account_tables import OTHERS
 from app.ledger.ring import (
-    OTHERS,
     RECORD,
     RingHeader,
     RingReader,

@@ -34,6 +34,7 @@ def census(nodes):
 
 
 def test_a_node_is_asked_once_and_named_once_if_its_books_are_open(nodes, census):
+    assert not census.complete
     assert census.look(["a", "b"]) == []
     assert not census.complete
     nodes.says = {"a": Leftover("aaaa0000", open_books=True), "b": Leftover("bbbb0000", open_books=False)}

@@ -127,3 +127,68 @@ def test_a_process_that_becomes_rays_shortly_after_its_birth_is_recognised(tmp_p
     assert table.snapshot([], NS_PER_S).ray_pids == {os.getpid()}
     write_proc(tmp_path / "proc", {os.getpid(): b"something else"})
     assert table.snapshot([], 2 * NS_PER_S).ray_pids == {os.getpid()}
+
+
+# Children of those that were asked for
+
+
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "sum(range(3_000_000)); print('done', flush=True); input()"],
+                         stdin=subprocess.PIPE)
+sys.stdin.readline()
+child.kill(); child.wait()
+print("gone", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_what_a_child_used_is_its_parents_and_stays_it_when_it_is_gone():
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"done\n"
+        table = ProcessTable()
+        own_ns = cpu_time_ns(parent.pid)
+        snapshot = table.snapshot([parent.pid], 0)
+        assert own_ns is not None
+        assert list(snapshot.children.values()) == [parent.pid]
+        assert not snapshot.children.keys() & (snapshot.cpu_ns.keys() | snapshot.ray_pids)
+        (child,) = snapshot.children
+        used_ns = cpu_time_ns(child)
+        assert used_ns is not None
+        assert used_ns > 1_000_000
+        assert snapshot.cpu_ns[parent.pid] >= own_ns + used_ns - 1_000_000
+        parent.stdin.write(b"\n")
+        assert parent.stdout.readline() == b"gone\n"
+        later = table.snapshot([parent.pid], NS_PER_S)
+        assert later.children == {}
+        assert later.cpu_ns[parent.pid] >= snapshot.cpu_ns[parent.pid]
+        parent.kill()
+
+
+def write_parents(proc: Path, parents: dict[int, int]) -> None:
+    for pid, parent in parents.items():
+        (proc / str(pid) / "stat").write_text(f"{pid} (a) b) S {parent} 0 0")
+
+
+def test_a_forked_worker_is_its_parents_although_it_has_rays_title(tmp_path: Path):
+    mine, parent = os.getpid(), os.getppid()
+    write_proc(tmp_path, {mine: b"ray::Worker", parent: b"ray::Worker"})
+    write_parents(tmp_path, {mine: parent, parent: 1})
+    snapshot = ProcessTable(tmp_path).snapshot([parent], 0)
+    assert snapshot.children == {mine: parent}
+    assert snapshot.ray_pids == {parent}
+    assert ProcessTable(tmp_path).snapshot([parent, mine], 0).children == {}  # it has said itself that it works
+
+
+def test_rays_services_are_nobodys_children_whoever_started_them(tmp_path: Path):
+    """A driver that begins a local cluster is the parent of its raylet, and that of its workers."""
+    mine, parent = os.getpid(), os.getppid()
+    write_proc(tmp_path, {mine: b"ray::Worker", parent: b"raylet", 77: b"python\0train.py"})
+    write_parents(tmp_path, {mine: parent, parent: 77, 77: 1})
+    snapshot = ProcessTable(tmp_path).snapshot([77], 0)
+    assert snapshot.children == {}
+    assert snapshot.ray_pids == {mine, parent}

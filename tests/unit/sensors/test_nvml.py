@@ -68,7 +68,7 @@ def test_one_reading_is_one_nvml_call_but_for_a_look_at_power_each_second(nvml_h
 
     clock = ManualClock(5)
     sensor = opened(nvml_here, StubScript((StubDevice("GPU-a", counter_mj=1),)), clock).sensor
-    clock.advance(10_000_000_000)  # the first seconds, with power at each reading, are over
+    clock.advance(12_000_000_000)  # the first seconds, with power at each reading, are over
     calls = []
     asked = pynvml._nvmlGetFunctionPointer
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer", lambda name: calls.append(name) or asked(name))

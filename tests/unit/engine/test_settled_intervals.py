@@ -1,4 +1,4 @@
-"""When an interval is settled: after all work that could touch it was reported, through stalls, late reports and kills."""
+"""When an interval is settled: after all work that could touch it was told, through stalls, late reports and kills."""
 
 from pathlib import Path
 
