@@ -54,8 +54,15 @@ class DeviceUse:
         working = frozenset(ring.header.resident.process.pid for ring in self._rings.rings.values())
         delta = interval.delta
         watched = delta.kind is not DeltaKind.UNWATCHED
-        vanished = self._vanished(interval)
-        return self._host_load.between(interval.before, interval.after, working, watched, delta.duration_ns, vanished)
+        vanished, opened = self._vanished(interval), self._opened()
+        return self._host_load.between(
+            interval.before, interval.after, working, watched, delta.duration_ns, vanished, opened
+        )
+
+    def _opened(self) -> dict[int, int]:
+        """CPU time that processes of ours had used when they opened their rings; of several rings the newest."""
+        headers = sorted((ring.header for ring in self._rings.rings.values()), key=lambda header: header.cpu_ns)
+        return {header.resident.process.pid: header.cpu_ns for header in headers if header.cpu_ns >= 0}
 
     def _vanished(self, interval: Interval) -> dict[int, int]:
         """Processes of ours whose last CPU time nobody read, with the time in which they may have used it."""

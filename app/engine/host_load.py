@@ -39,18 +39,21 @@ class HostLoad:
         watched: bool,
         duration_ns: int = 0,
         vanished: Mapping[int, int] = _NONE,
+        opened: Mapping[int, int] = _NONE,
     ) -> HostUse:
         """CPU time between two snapshots `duration_ns` apart; `working` are the pids that may claim it themselves.
 
         `watched` is False where only what `working` used is to be told. `vanished` are those of them that the second
-        snapshot does not have any more, with the time for which they may have worked.
+        snapshot does not have any more, with the time for which they may have worked; `opened` is the CPU time that
+        processes had used when they said that they are ours, for those that the first snapshot does not have.
         """
         used: dict[int, int] = {}
         for pid, cpu_ns in after.cpu_ns.items():
             earlier = before.cpu_ns.get(pid)
-            if earlier is None and pid not in after.ray_pids:
-                continue  # an older process that has only just said it is ours: its past is not of this interval
-            used[pid] = max(0, cpu_ns - (earlier or 0))
+            if earlier is None:  # a newborn of Ray's, else an older process that has only just said it is ours
+                earlier = 0 if pid in after.ray_pids else opened.get(pid)
+            if earlier is not None:
+                used[pid] = max(0, cpu_ns - earlier)
         if not watched:
             return HostUse(used, Others())
         system_ns = sum(ns for pid, ns in used.items() if pid not in working)

@@ -85,6 +85,7 @@ class NodeBooks:
 
     def tick(self) -> None:
         """Read every device once, follow the rings, and attribute what has waited long enough."""
+        self.rings.find_new(self._clock.monotonic_ns())
         snapshot, fresh = self._snapshot(), []
         for uuid, track in self.tracks.items():
             try:

@@ -119,6 +119,8 @@ class RingHeader:
     """A process that opens several rings numbers them from 0."""
     worker: int = -1
     """Rank of the process in its job; -1: it has none."""
+    cpu_ns: int = -1
+    """CPU time that the process had used when it opened the ring; -1: not told."""
 
     @property
     def ring_id(self) -> str:
@@ -161,6 +163,7 @@ def _header_json(header: RingHeader) -> bytes:
             "host_share": header.host_share,
             "born_ns": header.born_ns,
             "worker": header.worker,
+            "cpu_ns": header.cpu_ns,
         }
     )
 
@@ -397,6 +400,7 @@ class RingReader:
             host_share=fields["host_share"],
             born_ns=fields["born_ns"],
             worker=fields.get("worker", -1),
+            cpu_ns=fields.get("cpu_ns", -1),
         )
 
 

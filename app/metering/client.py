@@ -120,6 +120,7 @@ class WorkClient:
             born_ns,
             next(_rings_opened),
             worker,
+            time.process_time_ns(),
         )
         records = config.ring_records if unused is None else min(config.ring_records, _LENT_RECORDS)
         ring = RingWriter.create(rings_directory(config), header, records)

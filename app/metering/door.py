@@ -38,7 +38,7 @@ _LENGTH = struct.Struct("!I")
 _MAX_MESSAGE = 64 * 1024 * 1024
 _BACKLOG = 4096
 _BOOKED, _UNAVAILABLE, _DAMAGED = b"\0", b"\1", b"\2"
-_MAX_GROUP = 128
+_MAX_GROUP = 256
 """Deliveries in one transaction: a meter waits for the one that runs and then for its own."""
 _PACE_S = 0.25
 """From one transaction's begin to the next's: each costs some milliseconds, whatever is in it."""

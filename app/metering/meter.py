@@ -7,6 +7,7 @@ from ever counting as idle).
 """
 
 import contextlib
+import gc
 import logging
 import math
 import os
@@ -160,6 +161,7 @@ class Meter:
             self._left = True
             return
         books = open_books(self._config, sensors)
+        gc.freeze()  # modules and books are here to stay: no need to look through them again and again
         self._export = NodeExport(books.journal, totals_path(self._config), self._lock, self._carbon, SystemClock())
         self._books = books
         threading.Thread(target=self._deliver_for_ever, args=(books,), name="deliver", daemon=True).start()

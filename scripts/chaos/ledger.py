@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from importlib import metadata
@@ -81,6 +82,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.quick:
         options.kills, options.pause_s = min(options.kills, 10), min(options.pause_s, 2.5)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended on the way out
     course = Course(options.kills, options.seed, options.pause_s, options.store, options.keep)
     result = course.run()
     versions = {name: metadata.version(name) for name in ("ray", "torch", "sqlalchemy")}

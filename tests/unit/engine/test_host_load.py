@@ -55,3 +55,11 @@ def test_of_an_unwatched_interval_only_our_own_time_is_known():
 def test_a_reused_pid_never_counts_backwards():
     use = HostLoad().between(snapshot(0, p7=500), snapshot(10, p7=3), OURS, watched=True)
     assert use.by_pid[7] == 0
+
+
+def test_a_process_that_has_just_said_it_is_ours_is_charged_from_then_on():
+    load = HostLoad()
+    before, after = ProcessSnapshot(0, {}), ProcessSnapshot(500 * MS, {7: 10_300 * MS})
+    use = load.between(before, after, frozenset({7}), True, 500 * MS, opened={7: 10_000 * MS})
+    assert use.by_pid == {7: 300 * MS}
+    assert use.others.foreign == 200 * MS

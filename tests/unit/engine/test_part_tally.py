@@ -123,6 +123,29 @@ def test_a_block_of_a_process_that_came_and_went_between_two_looks_is_booked(tmp
     assert charged(books.journal.batches())["job/prepare"] == 5_000_000
 
 
+def test_the_first_block_of_an_old_process_gets_its_cpu_time_of_the_interval_in_which_it_came(tmp_path: Path):
+    """A notebook: hours of CPU time behind it, 200 ms of work between two samples of an idle meter."""
+    bench = Bench(tmp_path, [cpu(counter((0, 10 * WATT)))])
+    books = bench.open()
+    books.tick()
+    bench.advance(100)
+    bench.table.cpu_ns[7] = 3_600_000 * NS_PER_MS
+    here, process = bench.place, Resident(ProcessKey(7, 7), FOREIGN, frozenset())
+    header = RingHeader(here.machine, here.boot, here.node, process, 0.0, 0.0, 0, cpu_ns=3_600_000 * NS_PER_MS)
+    ring = RingWriter.create(bench.rings, header, 64)
+    sequence = ring.begin(MEASURED, 1.0, bench.now_ns)
+    bench.table.work(7, 200)
+    bench.advance(200)
+    ring.end(sequence, bench.now_ns)
+    bench.table.work(0, 100)
+    bench.advance(200)
+    books.tick()
+    books.commit(final=True)
+    # 10 W for 500 ms, no floor known yet: two thirds of the busy time are its own.
+    assert charged(books.journal.batches()) == {"job/prepare": 3_333_333, "foreign": 1_666_667}
+    assert booked(ring) == {sequence: (3_333_333, True)}
+
+
 def test_a_block_that_nobody_watched_is_booked_by_the_meter_that_comes_for_it(tmp_path: Path):
     """The last meter has left cleanly; the process asks for one and is gone before that one starts."""
     bench = Bench(tmp_path, [gpu(counter((0, 100 * WATT)))])
