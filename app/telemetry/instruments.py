@@ -186,7 +186,7 @@ METRICS: tuple[Metric, ...] = (
         standard=True,
     ),
     Metric(
-        name="joulekeeper.device.counter.update_period",
+        name="joulekeeper.device.energy.update_period",
         kind="gauge",
         unit="s",
         description="Time between two updates of the energy counter of the device, as measured.",
@@ -195,7 +195,7 @@ METRICS: tuple[Metric, ...] = (
         meaning="Missing where it is not known, or the counter moves all the time.",
     ),
     Metric(
-        name="joulekeeper.device.counter.power_ratio",
+        name="joulekeeper.device.energy.power_ratio",
         kind="gauge",
         unit="1",
         description="Movement of the energy counter of the device over its integrated power.",
@@ -204,7 +204,7 @@ METRICS: tuple[Metric, ...] = (
         meaning="1 agrees; 0.1 away from it is what both may be wrong together. Of the last window, of 5 s to 10 min.",
     ),
     Metric(
-        name="joulekeeper.device.counter.disputed",
+        name="joulekeeper.device.energy.disputed",
         kind="gauge",
         unit="1",
         description="Whether the energy counter of the device disagrees with its power: 1 or 0.",
