@@ -154,6 +154,8 @@ class NodeBooks:
         Where no process was seen either that is done in one piece: the parts do not depend on how the time is cut.
         """
         self._device_use.begin()
+        if not quiet_too and not self.rings.rings:
+            return
         for track in self.tracks.values():
             quiet = not self.rings.are_busy(track.device)
             if quiet and not quiet_too:

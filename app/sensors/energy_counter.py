@@ -91,7 +91,12 @@ class EnergyCounter:
     def read(self) -> CounterReading:
         """The counter now, at the instant of its last update where that is known, else of the call. Never back."""
         self._notice_sleep()
-        look = self._confirmed(self.look())
+        look = self.look()
+        if (calm_ns := self._calm(look)) is not None:
+            self._remember(look)
+            self._stamp_ns = calm_ns
+            return CounterReading(calm_ns, look.counter_uj)
+        look = self._confirmed(look)
         if self.ticks.known:
             later = self._timed(look)
             look = later if self._follows(look, later) else look
@@ -101,6 +106,16 @@ class EnergyCounter:
         self._remember(look)
         self._stamp_ns = max(stamp_ns, self._stamp_ns)
         return CounterReading(self._stamp_ns, look.counter_uj)
+
+    def _calm(self, look: Look) -> int | None:
+        """The instant of a look that leaves no question open, as nearly all do: the short way to what `read` does."""
+        ticks = self.ticks
+        if not ticks.trusted or self._doubtful is not None or look.late_ns >= ticks.worn_out_ns:
+            return None
+        if look.late_ns >= max(ticks.due_ns, self._not_before_ns) or not self._follows(self._last, look):
+            return None
+        stamp_ns = ticks.update_seen(look.early_ns, look.late_ns)
+        return stamp_ns if stamp_ns is not None and stamp_ns > self._stamp_ns else None
 
     def look(self) -> Look:
         """One call of the device. Raises SensorUnusable."""

@@ -134,7 +134,8 @@ class NvmlSensor:
             before_ns = self._clock.monotonic_ns()
             power_mw = self._called(gpu, self._vendor.nvmlDeviceGetPowerUsage)
             return PowerReading((before_ns + self._clock.monotonic_ns()) // 2, power_mw)
-        if self._pause is not None and gpu.counter.counter.seek_due(self._clock.monotonic_ns()):
+        counter = gpu.counter.counter
+        if self._pause is not None and not counter.ticks.known and counter.seek_due(self._clock.monotonic_ns()):
             self._seek(self._pause)
         return gpu.counter.read()
 
