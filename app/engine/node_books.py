@@ -45,6 +45,7 @@ from app.units import NS_PER_S
 Positions = npt.NDArray[np.int64]
 
 _LOOK_EVERY_NS = NS_PER_S
+_SHOW_IDLE_EVERY_NS = 5 * NS_PER_S
 # Vitals and process lists cost more calls than an energy reading; CPU clocks matter less while nobody of ours works.
 
 
@@ -75,6 +76,7 @@ class NodeBooks:
         self._vitals: dict[str, Vitals] = {}
         self._absent: dict[str, Any] = {}
         self._looked_ns = self._snapshot_ns = -_LOOK_EVERY_NS
+        self._showed_ns = -_SHOW_IDLE_EVERY_NS
         self._latest_snapshot = ProcessSnapshot(0)
         self.failures: dict[str, str] = {}
         """Devices that could not be read at the last tick, with the reason."""
@@ -83,11 +85,13 @@ class NodeBooks:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def tick(self) -> None:
+    def tick(self, with_host: bool = True) -> None:
         """Read every device once, follow the rings, and attribute what has waited long enough."""
         self.rings.find_new(self._clock.monotonic_ns())
         snapshot, fresh = self._snapshot(), []
         for uuid, track in self.tracks.items():
+            if track.device.kind.is_host and not with_host:
+                continue
             try:
                 reading = self._sensor_of[uuid].read(uuid)
             except SensorUnusable as error:
@@ -119,16 +123,16 @@ class NodeBooks:
                 track.working.add(delta.energy_uj, delta.start_ns, delta.end_ns, covered_ns)
 
     def _look(self, now_ns: int) -> None:
-        """Figures that are shown, and who is on the accelerators."""
+        """Who is on the accelerators; and figures that are shown, more seldom while nobody is at work."""
         self._looked_ns = now_ns
-        processes = {}
-        for uuid, sensor in self._sensor_of.items():
-            self._vitals[uuid] = sensor.vitals(uuid)
-            track = self.tracks.get(uuid)
-            if track:
-                track.condition = sensor.condition(uuid)
-            if track and not track.device.kind.is_host:
-                processes[uuid] = sensor.processes(uuid)
+        if self.rings.living or now_ns - self._showed_ns >= _SHOW_IDLE_EVERY_NS:
+            self._showed_ns = now_ns
+            for uuid, sensor in self._sensor_of.items():
+                self._vitals[uuid] = sensor.vitals(uuid)
+                if track := self.tracks.get(uuid):
+                    track.condition = sensor.condition(uuid)
+        accelerators = [uuid for uuid, track in self.tracks.items() if not track.device.kind.is_host]
+        processes = {uuid: self._sensor_of[uuid].processes(uuid) for uuid in accelerators}
         self._device_use.look(now_ns, processes, now_ns - self._settle_lag_ns)
 
     def read(self, uuid: str) -> Reading:
@@ -316,6 +320,7 @@ class NodeBooks:
         if last is None or last.body["boot"] != self.place.boot:
             return
         self.rings.recover(last.previous)
+        self.rings.find_new(self._clock.monotonic_ns())
         self.rings.poll(self._clock.monotonic_ns())  # whose CPU clocks the first reading needs
         point = last.body["resume"]
         kind = DeltaKind.UNWATCHED if point["clean"] else DeltaKind.DEAD

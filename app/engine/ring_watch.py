@@ -254,12 +254,22 @@ class RingWatch:
         """Instances of partitioned accelerators by UUID; to be set before the first poll."""
 
     def find_new(self, now_ns: int) -> None:
-        """Find new rings only: a reading wants the CPU clocks of all who work, of who has just begun too."""
-        self._discover(now_ns)
+        """Find new rings: a reading wants the CPU clocks of all who work, of who has just begun too."""
+        try:
+            stamp_ns = self._directory.stat().st_mtime_ns
+        except FileNotFoundError:
+            return
+        if stamp_ns == self._stamp_ns and now_ns - self._listed_ns < _LIST_EVERY_NS:
+            return
+        self._stamp_ns, self._listed_ns = stamp_ns, now_ns
+        for path in ring_paths(self._directory):
+            if path not in self._known:
+                self._known.add(path)
+                with contextlib.suppress(InvalidInput, OSError, ValueError):
+                    self._watch(path, now_ns)
 
     def poll(self, now_ns: int) -> None:
-        """Find new rings, take in new slices, notice deaths."""
-        self._discover(now_ns)
+        """Take in new slices, notice deaths."""
         for ring in self.rings.values():
             ring.poll(now_ns, self._alive)
 
@@ -325,20 +335,6 @@ class RingWatch:
             if full or now_s - stat.st_mtime > self._receipt_age_s:
                 path.unlink(missing_ok=True)
                 self._known.discard(path)
-
-    def _discover(self, now_ns: int) -> None:
-        try:
-            stamp_ns = self._directory.stat().st_mtime_ns
-        except FileNotFoundError:
-            return
-        if stamp_ns == self._stamp_ns and now_ns - self._listed_ns < _LIST_EVERY_NS:
-            return
-        self._stamp_ns, self._listed_ns = stamp_ns, now_ns
-        for path in ring_paths(self._directory):
-            if path not in self._known:
-                self._known.add(path)
-                with contextlib.suppress(InvalidInput, OSError, ValueError):
-                    self._watch(path, now_ns)
 
     def _watch(self, path: Path, now_ns: int) -> None:
         reader = RingReader(path)

@@ -3,11 +3,15 @@
 One process, no Ray: the ring takes the slice, the board gives what a provisional receipt needs. Nothing here raises
 or waits; what cannot be done is left out.
 
-An estimate is what attribution will most likely find: on the host the CPU time of the process while the slice was
-open, at the pace that the board shows; on its accelerators the duration of the slice at the power of its slices lately,
-which follows the present power where slices cover all of the time.
+An estimate is what attribution will most likely find: on the host the CPU time of the process for the slice, at the
+pace that the board shows; on its accelerators the duration of the slice at the power of its slices lately, which
+follows the present power where slices cover all of the time.
+
+Reading a process's CPU clock walks all of its threads, which in a replica takes longer than the rest of a slice: it is
+read every few milliseconds (`CpuUse`), and the slices since then share what was used by their durations.
 """
 
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -24,6 +28,7 @@ from app.units import NS_PER_S, energy_of_power, exact_carbon_ug
 BOARD_STALE_NS = 5 * NS_PER_S
 """A board older than this says that no meter watches the node."""
 _BOARD_CACHE_NS = NS_PER_S // 20
+_CPU_READ_NS = NS_PER_S // 200
 _CLOSE_NS = NS_PER_S // 10  # one reading at 10 Hz: what the process does around its slices in it is charged to them
 
 
@@ -51,12 +56,49 @@ class Shown(NamedTuple):
     grade: str
 
 
-class Mark(NamedTuple):
-    """A moment in the life of this process."""
+class CpuUse:
+    """CPU time of this process per time of its slices, renewed at the end of a slice every few milliseconds.
 
-    at_ns: int
-    cpu_ns: int
-    """CPU time used so far."""
+    While slices follow each other all that the process uses is theirs, what it does between them included, as the
+    books have it; after a pause counting begins anew with the next slice.
+    """
+
+    __slots__ = ("_clock", "_cpu_ns", "_read_ns", "_seen_ns", "_worked_ns", "per_ns")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._cpu_ns = self._read_ns = self._worked_ns = 0
+        self._seen_ns = -_CLOSE_NS
+        self.per_ns = 1.0
+        """CPU nanoseconds of a nanosecond of a slice; until it is known, one busy CPU."""
+
+    def begin(self, now_ns: int) -> None:
+        """A slice begins."""
+        if now_ns - self._seen_ns >= _CLOSE_NS:
+            self._restart(now_ns)
+        self._seen_ns = now_ns
+
+    def end(self, begun_ns: int, now_ns: int) -> float:
+        """A slice that began at `begun_ns` ends; returns the CPU nanoseconds it used."""
+        self._seen_ns = now_ns
+        self._worked_ns += max(0, now_ns - max(begun_ns, self._read_ns))
+        if now_ns - self._read_ns >= _CPU_READ_NS:
+            self._renew(now_ns, self._worked_ns)
+        return self.per_ns * (now_ns - begun_ns)
+
+    def look(self, begun_ns: int, now_ns: int) -> float:
+        """CPU nanoseconds that a slice used so far which began at `begun_ns` and is still open."""
+        self._renew(now_ns, self._worked_ns + now_ns - max(begun_ns, self._read_ns))
+        return self.per_ns * (now_ns - begun_ns)
+
+    def _renew(self, now_ns: int, worked_ns: int) -> None:
+        before_ns = self._cpu_ns
+        self._restart(now_ns)
+        if worked_ns > 0:
+            self.per_ns = (self._cpu_ns - before_ns) / worked_ns
+
+    def _restart(self, now_ns: int) -> None:
+        self._read_ns, self._cpu_ns, self._worked_ns = now_ns, self._clock.cpu_ns(), 0
 
 
 class BoardCache:
@@ -123,46 +165,57 @@ class SliceBook:
 
     def __init__(self, ring: RingWriter, board: BoardCache, clock: Clock) -> None:
         self.ring, self.board, self.clock = ring, board, clock
-        self._ended = Mark(-_CLOSE_NS, 0)
+        self.cpu = CpuUse(clock)
         self._told_uj = 0
 
-    def mark(self) -> Mark:
-        """This moment, for a slice that is opened now or a little later.
+    def mark(self) -> int:
+        """This moment, for a slice that is opened a little later and begins now."""
+        now_ns = self.clock.monotonic_ns()
+        self.cpu.begin(now_ns)
+        return now_ns
 
-        Shortly after another slice CPU time counts from the end of that one, as the books have it.
-        """
-        now_ns, ended = self.clock.monotonic_ns(), self._ended
-        return Mark(now_ns, ended.cpu_ns if now_ns - ended.at_ns < _CLOSE_NS else self.clock.cpu_ns())
-
-    def begin(
-        self,
-        account: Account,
-        weight: float,
-        start_ns: int | None = None,
-        part: int = 0,
-        since: Mark | None = None,
-    ) -> "OpenSlice":
-        """Open a slice now, `since` an earlier mark, or, for the birth of the process, at `start_ns`.
+    def begin(self, account: Account, weight: float, start_ns: int | None = None, part: int = 0) -> "OpenSlice":
+        """Open a slice now, or since `start_ns`: a mark, or the birth of the process.
 
         `part` is the epoch of a job, from 1, 0: none.
         """
-        if start_ns is not None:
-            return OpenSlice(self, self.ring.begin(account, weight, start_ns, part), Mark(start_ns, 0))
-        begun = since or self.mark()
-        return OpenSlice(self, self.ring.begin(account, weight, begun.at_ns, part), begun)
+        begun_ns = self.mark() if start_ns is None else start_ns
+        return OpenSlice(self, self.ring.begin(account, weight, begun_ns, part), begun_ns)
 
-    def record(self, account: Account, weight: float, start_ns: int, end_ns: int, part: int = 0) -> "OpenSlice":
-        """A slice that is over already; several of one interval share it by their weights."""
-        return OpenSlice(self, self.ring.record(account, weight, start_ns, end_ns, part), Mark(start_ns, 0), end_ns)
+    def record(
+        self, shared: Sequence[tuple[Account, float]], start_ns: int, end_ns: int, part: int = 0
+    ) -> "list[OpenSlice]":
+        """Slices of one interval that is over already: one for each account and weight that shared it, in order."""
+        self.cpu.begin(end_ns)
+        cpu_ns = self.cpu.end(start_ns, end_ns)
+        whole = sum(weight for _, weight in shared)
+        pieces = []
+        for account, weight in shared:
+            sequence = self.ring.record(account, weight, start_ns, end_ns, part)
+            piece = OpenSlice(self, sequence, start_ns, len(shared), weight / whole)
+            piece.close(end_ns, cpu_ns)
+            pieces.append(piece)
+        return pieces
 
-    def now(self) -> Mark:
-        """This moment as it is."""
-        return Mark(self.clock.monotonic_ns(), self.clock.cpu_ns())
+    def begin_together(self, shared: Sequence[tuple[Account, float]], start_ns: int) -> "list[OpenSlice]":
+        """Open slices of one interval that began at `start_ns`, a mark: one for each account and weight that shares it.
 
-    def ended(self) -> Mark:
-        """Note that a slice ends now."""
-        self._ended = self.now()
-        return self._ended
+        A batch that runs longer than the settle lag is seen by the meter, and outlives its process, as any slice.
+        """
+        whole, count = sum(weight for _, weight in shared), len(shared)
+        return [
+            OpenSlice(self, self.ring.begin(account, weight, start_ns), start_ns, count, weight / whole)
+            for account, weight in shared
+        ]
+
+    def end_together(self, pieces: "Sequence[OpenSlice]") -> None:
+        """End the slices of one interval, all at the same moment."""
+        if not pieces:
+            return
+        now_ns = self.clock.monotonic_ns()
+        cpu_ns = self.cpu.end(now_ns - pieces[0].duration_ns, now_ns)
+        for piece in pieces:
+            piece.end_at(now_ns, cpu_ns)
 
     def shares(self, told: SliceEnergy) -> Shares:
         """What a request that was `told` its energy carries of load and warm, of all requests told so far."""
@@ -183,20 +236,19 @@ class SliceBook:
         self.ring.path.unlink(missing_ok=True)
 
 
-_NO_MARK = Mark(0, 0)
-
-
 class OpenSlice:
     """A slice of this process; ends once, then tells its energy."""
 
-    __slots__ = ("_begun", "_book", "_ended", "_sequence")
+    __slots__ = ("_begun_ns", "_book", "_count", "_cpu_ns", "_ended_ns", "_sequence", "_share")
 
     def __init__(
-        self, book: SliceBook | None, sequence: int = 0, begun: Mark = _NO_MARK, ended_ns: int | None = None
+        self, book: SliceBook | None, sequence: int = 0, begun_ns: int = 0, count: int = 1, share: float = 1.0
     ) -> None:
-        self._book, self._sequence, self._begun = book, sequence, begun
-        # of work that is reported afterwards nobody has read the CPU clock: one busy CPU is as good a guess as any
-        self._ended = None if ended_ns is None else Mark(ended_ns, begun.cpu_ns + ended_ns - begun.at_ns)
+        """`share` is its part of the weight of the `count` slices that were recorded for one interval."""
+        self._book, self._sequence, self._begun_ns = book, sequence, begun_ns
+        self._count, self._share = count, share
+        self._ended_ns: int | None = None
+        self._cpu_ns = 0.0
 
     @property
     def receipt_id(self) -> str:
@@ -205,15 +257,28 @@ class OpenSlice:
 
     def end(self) -> None:
         """Close the slice; a second call does nothing."""
-        if self._book is None or self._ended:
+        book = self._book
+        if book is None or self._ended_ns is not None:
             return
-        self._ended = self._book.ended()
-        self._book.ring.end(self._sequence, self._ended.at_ns)
+        now_ns = book.clock.monotonic_ns()
+        self.end_at(now_ns, book.cpu.end(self._begun_ns, now_ns))
+
+    def end_at(self, ended_ns: int, cpu_ns: float) -> None:
+        """Close the slice at `ended_ns`, when the CPU time of its interval is known."""
+        if self._book is not None:
+            self.close(ended_ns, cpu_ns)
+            self._book.ring.end(self._sequence, ended_ns)
+
+    def close(self, ended_ns: int, cpu_ns: float) -> None:
+        """Note the end, which its record tells, too, and the CPU time of the interval."""
+        self._ended_ns, self._cpu_ns = ended_ns, cpu_ns
 
     @property
     def duration_ns(self) -> int:
         """From its beginning to its end, or to now while it is open; 0 when metering is off."""
-        return (self._ended or self._book.now()).at_ns - self._begun.at_ns if self._book else 0
+        if self._book is None:
+            return 0
+        return (self._book.clock.monotonic_ns() if self._ended_ns is None else self._ended_ns) - self._begun_ns
 
     def assign(self, part: int) -> None:
         """Put the slice into another part of its job; certain only while no meter has booked any of it."""
@@ -246,12 +311,16 @@ class OpenSlice:
         return self._book.shares(told) if self._book else NO_SHARES
 
     def _estimate_uj(self, book: SliceBook, shown: Shown) -> int:
-        begun, until = self._begun, self._ended or book.now()
-        duration_ns, cpu_ns = until.at_ns - begun.at_ns, until.cpu_ns - begun.cpu_ns
+        duration_ns, cpu_ns = self.duration_ns, self._cpu_ns
+        if self._ended_ns is None:
+            cpu_ns = book.cpu.look(self._begun_ns, self._begun_ns + duration_ns)
         energy_uj = 0.0
         for host in shown.hosts:
-            energy_uj += priced_uj(host.pace, host.floor_mw, cpu_ns, duration_ns)
+            energy_uj += self._share * priced_uj(host.pace, host.floor_mw, cpu_ns, duration_ns)
         if shown.accelerators_mw:
             power_mw = shown.working_mw and book.ring.slice_part * shown.working_mw
-            energy_uj += energy_of_power(power_mw or book.ring.slice_power_mw or shown.accelerators_mw, duration_ns)
+            power_mw = power_mw or book.ring.slice_power_mw
+            # what the meter found is of a mean slice, what the board shows of all of them
+            part = self._count * self._share if power_mw else self._share
+            energy_uj += part * energy_of_power(power_mw or shown.accelerators_mw, duration_ns)
         return round(energy_uj)

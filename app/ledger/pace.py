@@ -117,7 +117,7 @@ class Drawn:
         return found
 
 
-def priced_uj(pace: Pace, floor_mw: float, cpu_ns: int, duration_ns: int) -> float:
+def priced_uj(pace: Pace, floor_mw: float, cpu_ns: float, duration_ns: int) -> float:
     """Microjoules of work that took `cpu_ns` of CPU time within `duration_ns` until now.
 
     What the latest ticks cannot have seen of it yet is added to them: work after a silence meets a busy host, too.

@@ -27,13 +27,13 @@ from app.clock import Clock, SystemClock
 from app.config import Settings, settings
 from app.domain.account import Account, load_account
 from app.domain.slice import Resident
-from app.engine.slices import BoardCache, Mark, OpenSlice, SliceBook, SliceEnergy
+from app.engine.slices import BoardCache, OpenSlice, SliceBook, SliceEnergy
 from app.errors import JoulekeeperError
 from app.ledger.ring import RingHeader, RingWriter
 from app.metering.place import board_path, place, rings_directory
 from app.sensors.process_table import birth_monotonic_ns, process_key
 
-__all__ = ["Mark", "OpenSlice", "SliceEnergy", "WorkClient"]
+__all__ = ["OpenSlice", "SliceEnergy", "WorkClient"]
 
 _log = logging.getLogger(__name__)
 _WATCH_S, _MAX_WATCH_S = 2.0, 60.0
@@ -47,6 +47,8 @@ class WorkClient:
 
     _own: ClassVar["WorkClient | None"] = None
     """The open client that this process opened for its own work."""
+    waited: ClassVar[bool] = False
+    """Whether this process stood prepared, for nobody, until its client is opened: that time is Ray's, no model's."""
 
     def __init__(self, book: SliceBook | None, born_ns: int = 0, unused: Callable[[], bool] | None = None) -> None:
         self._book, self._born_ns, self._unused = book, born_ns, unused
@@ -108,7 +110,7 @@ class WorkClient:
         key = process_key(os.getpid())
         if key is None:
             raise OSError("/proc does not show this process")
-        born_ns = birth_monotonic_ns(key)
+        born_ns = clock.monotonic_ns() if cls.waited else birth_monotonic_ns(key)
         gpu_share, host_share = _shares() if unused is None else (0.0, 0.0)
         header = RingHeader(
             here.machine,
@@ -127,27 +129,44 @@ class WorkClient:
         board = BoardCache(board_path(config), frozenset(devices), clock)
         return cls(SliceBook(ring, board, clock), born_ns, unused)
 
-    def mark(self) -> Mark | None:
+    def mark(self) -> int | None:
         """This moment, for a slice whose weight is known only a little later; None with metering off."""
         return self._book.mark() if self._book else None
 
-    def begin(self, account: Account, weight: float = 1.0, part: int = 0, since: Mark | None = None) -> OpenSlice:
+    def begin(self, account: Account, weight: float = 1.0, part: int = 0, since: int | None = None) -> OpenSlice:
         """Open a slice of `weight` > 0 (rows, tokens, FLOPs: one unit per process), now or `since` an earlier mark.
 
         `part` is the epoch of a job, from 1; 0: none.
         """
-        return self._book.begin(account, weight, part=part, since=since) if self._book else OpenSlice(None)
+        return self._book.begin(account, weight, since, part) if self._book else OpenSlice(None)
 
-    def record(self, account: Account, weight: float, start_ns: int, end_ns: int, part: int = 0) -> OpenSlice:
-        """Put work on the books that is over: a step of continuous batching, once for every account that shared it.
+    def begin_together(self, shared: Sequence[tuple[Account, float]], since: int | None) -> list[OpenSlice]:
+        """Open the slices of one batch, which began at a mark: one for each account and weight, in that order."""
+        if self._book is None or since is None:
+            return [OpenSlice(None)] * len(shared)
+        return self._book.begin_together(shared, since)
 
-        Times are of the monotonic clock; slices with the same times share them by weight. To be told within a second of
-        its end: what is reported after the settle lag finds its energy booked.
+    def end_together(self, pieces: Sequence[OpenSlice]) -> None:
+        """End the slices of one batch, all at the same moment."""
+        if self._book:
+            self._book.end_together(pieces)
+
+    def record(
+        self, shared: Sequence[tuple[Account, float]], start_ns: int, end_ns: int, part: int = 0
+    ) -> list[OpenSlice]:
+        """Put work on the books that is over: a step of continuous batching.
+
+        `shared` are the accounts it was done for with their weights; each gets a slice, in that order. Times are of the
+        monotonic clock. To be told within a second of its end: what is reported after the settle lag finds its energy
+        booked.
         """
-        return self._book.record(account, weight, start_ns, end_ns, part) if self._book else OpenSlice(None)
+        return self._book.record(shared, start_ns, end_ns, part) if self._book else [OpenSlice(None)] * len(shared)
 
     def begin_load(self, model: str, version: str) -> OpenSlice:
-        """Open the slice of bringing a model version into service; it starts at the birth of this process."""
+        """Open the slice of bringing a model version into service.
+
+        It starts at the birth of this process, or, where that had `waited`, when the client was opened.
+        """
         return self._book.begin(load_account(model, version), 1.0, self._born_ns) if self._book else OpenSlice(None)
 
     def await_meter(self, timeout_s: float) -> bool:

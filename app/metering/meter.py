@@ -204,7 +204,7 @@ class Meter:
             begun = time.monotonic()
             if rhythm.may_read(sum(len(track.raw) for track in books.tracks.values())):
                 with self._lock:
-                    books.tick()
+                    books.tick(with_host=rhythm.host_is_due(begun))
             rhythm.see(bool(books.rings.living), begun)
             if rhythm.show_is_due(begun):
                 _show(board, books, self._intensity)

@@ -17,6 +17,8 @@ RETRY_S = 5.0
 MAX_READINGS = 100_000
 """Readings that wait in memory for the journal, of all devices: about twenty minutes of eight at 10 Hz, 15 MB."""
 SHOW_IDLE_S = 1.0
+HOST_IDLE_S = 0.4
+"""With nobody at work the host's energy is divided by CPU time, however often it is read."""
 
 
 class Rhythm:
@@ -26,7 +28,7 @@ class Rhythm:
         self._config, self._resident = config, resident
         self._working, self._last_work_s = False, now_s
         self._committed_s = -math.inf  # the first batch, which holds the baseline, as soon as there is one
-        self._failed_s = self._shown_s = -math.inf
+        self._failed_s = self._shown_s = self._host_read_s = -math.inf
 
     def see(self, working: bool, now_s: float) -> None:
         """Whether a process of ours is at work on the node."""
@@ -37,6 +39,13 @@ class Rhythm:
     def may_read(self, waiting: int) -> bool:
         """False while memory is full of readings that the journal does not take: the counters count on."""
         return waiting < MAX_READINGS
+
+    def host_is_due(self, now_s: float) -> bool:
+        """Whether the host should be read with the accelerators; True is taken for done."""
+        due = self._working or now_s - self._host_read_s >= HOST_IDLE_S
+        if due:
+            self._host_read_s = now_s
+        return due
 
     def commit_is_due(self, has_rings: bool, now_s: float) -> bool:
         """Whether a batch should be written."""

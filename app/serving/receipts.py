@@ -1,8 +1,8 @@
 """The receipt of one request as its response carries it.
 
 Knows nothing of HTTP or gRPC beyond the names that both use: `receipt_id`, `energy_uj`, `carbon_ugco2e`, `grade`,
-`provisional`, and beside them, never in them, the shares of load and warm time: `load_share_uj`, `warm_share_uj`. Bare
-as response parameters and behind `x-joulekeeper-` as headers and trailing metadata.
+`provisional`; bare as response parameters, behind `x-joulekeeper-` as headers and trailing metadata. Parameters tell
+beside them, never in them, the shares of load and warm time too: `load_share_uj`, `warm_share_uj`.
 """
 
 from typing import TYPE_CHECKING
@@ -17,8 +17,9 @@ PREFIX = "x-joulekeeper-"
 Receipt = dict[str, Parameter]
 
 
-_NAMES = ("receipt_id", "energy_uj", "carbon_ugco2e", "grade", "provisional", "load_share_uj", "warm_share_uj")
+_NAMES = ("receipt_id", "energy_uj", "carbon_ugco2e", "grade", "provisional")
 _HEADERS = {name: PREFIX + name for name in _NAMES}
+"""Every header costs a small model's request more than computing what is in it: the shares are no headers."""
 
 
 def receipt_of(work: "OpenSlice") -> Receipt:
@@ -44,7 +45,7 @@ def receipt_of(work: "OpenSlice") -> Receipt:
 
 def as_metadata(receipt: Receipt) -> list[tuple[str, str]]:
     """`receipt` as names and values of headers."""
-    return [(_HEADERS[name], _spelt(value)) for name, value in receipt.items()]
+    return [(header, _spelt(receipt[name])) for name, header in _HEADERS.items() if name in receipt]
 
 
 def _spelt(value: Parameter) -> str:

@@ -37,30 +37,35 @@ class Node:
         return RingWriter.create(self.directory, RingHeader("m", boot, "n", resident, 1.0, 1.0, born_ns), 64)
 
 
+def look(watch: RingWatch, now_ns: int) -> None:
+    watch.find_new(now_ns)
+    watch.poll(now_ns)
+
+
 def test_a_ring_is_found_when_it_appears(tmp_path: Path):
     node = Node(tmp_path / "rings")
-    node.watch.poll(0)
+    look(node.watch, 0)
     assert node.watch.living == []
     ring = node.process(7)
-    node.watch.poll(1)
+    look(node.watch, 1)
     assert [found.header for found in node.watch.living] == [ring.header]
 
 
 def test_a_ring_is_found_even_if_the_directorys_time_stamp_did_not_change(tmp_path: Path):
     """Two changes within one tick of the file system's clock have one time stamp."""
     node = Node(tmp_path)
-    node.watch.poll(0)
+    look(node.watch, 0)
     stamp = tmp_path.stat()
     node.process(7)
     os.utime(tmp_path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    node.watch.poll(NS_PER_S)
+    look(node.watch, NS_PER_S)
     assert len(node.watch.living) == 1
 
 
 def test_rings_of_another_boot_are_left_alone(tmp_path: Path):
     node = Node(tmp_path)
     node.process(7, boot="the last one")
-    node.watch.poll(0)
+    look(node.watch, 0)
     assert node.watch.rings == {}
 
 
@@ -68,9 +73,9 @@ def test_a_process_that_closes_is_let_go_when_its_slices_are_settled(tmp_path: P
     node = Node(tmp_path)
     ring = node.process(7)
     ring.begin(REQUEST, 1.0, 5)
-    node.watch.poll(10)
+    look(node.watch, 10)
     ring.close(20)
-    node.watch.poll(30)
+    look(node.watch, 30)
     assert node.watch.living == []
     (found,) = node.watch.rings.values()
     assert found.ended_ns == 20
@@ -79,7 +84,7 @@ def test_a_process_that_closes_is_let_go_when_its_slices_are_settled(tmp_path: P
     assert len(node.watch.rings) == 1
     node.settle(20)
     assert node.watch.rings == {}
-    node.watch.poll(40)
+    look(node.watch, 40)
     assert node.watch.rings == {}
 
 
@@ -87,9 +92,9 @@ def test_a_process_that_dies_ends_when_it_is_found_dead(tmp_path: Path):
     node = Node(tmp_path)
     ring = node.process(7)
     ring.begin(REQUEST, 1.0, 5)
-    node.watch.poll(10)
+    look(node.watch, 10)
     node.dead.add(7)
-    node.watch.poll(30)
+    look(node.watch, 30)
     (found,) = node.watch.rings.values()
     assert found.ended_ns == found.reader.record(0)["end_ns"] == 30
 
@@ -101,7 +106,7 @@ def test_a_process_that_died_while_nobody_looked_ends_with_its_last_sign_of_life
     ring.touch(12)
     node.dead.add(7)
     later = node.watched()
-    later.poll(10**15)
+    look(later, 10**15)
     (found,) = later.rings.values()
     assert found.ended_ns == found.reader.record(0)["end_ns"] == 12
 
@@ -111,10 +116,10 @@ def test_a_restarted_watch_follows_only_what_is_not_settled(tmp_path: Path):
     ring = node.process(7)
     ring.end(ring.begin(REQUEST, 1.0, 5), 8)
     ring.begin(REQUEST, 1.0, 6)
-    node.watch.poll(10)
+    look(node.watch, 10)
     node.settle(9)
     again = node.watched()
-    again.poll(20)
+    look(again, 20)
     (found,) = again.rings.values()
     assert found.open_count == 1
 
@@ -125,7 +130,7 @@ def test_old_rings_go_by_age(tmp_path: Path):
     for ring, age_s in ((old, 4000), (young, 3000), (living, 9999)):
         os.utime(ring.path, (10**9 - age_s, 10**9 - age_s))
     node.dead |= {7, 8}
-    node.watch.poll(0)
+    look(node.watch, 0)
     node.settle(1)
     node.watch.drop_old(10**9 * NS_PER_S)
     assert {path.stem for path in tmp_path.iterdir()} == {young.header.ring_id, living.header.ring_id}
@@ -136,7 +141,7 @@ def test_receipts_are_read_from_rings_that_nobody_watches_any_more(tmp_path: Pat
     ring = node.process(7)
     ring.end(ring.begin(REQUEST, 1.0, 5), 8)
     node.dead.add(7)
-    node.watch.poll(10)
+    look(node.watch, 10)
     node.settle(10)
     assert node.watch.rings == {}
     reader = node.watch.open_for_receipt(ring.header.ring_id)
@@ -151,7 +156,7 @@ def test_a_process_learns_what_a_slice_of_it_draws_of_its_accelerators(tmp_path:
     pieces = [ring.begin(account, 1.0, 0) for account in (REQUEST, REQUEST, load_account("a", "1"))]
     for sequence in pieces:
         ring.end(sequence, NS_PER_MS)
-    node.watch.poll(2 * NS_PER_MS)
+    look(node.watch, 2 * NS_PER_MS)
     gpu = Device("m", "boot", "GPU-1", DeviceKind.GPU, "GPU", Grade.COUNTER)
     (watched,) = node.watch.rings.values()
     delta = Delta(gpu, 0, NS_PER_MS, 906_000)
@@ -167,7 +172,7 @@ def test_the_ring_says_what_its_process_was_charged_once_that_is_committed(tmp_p
     ring = node.process(7)
     for account in (load_account("a", "1"), REQUEST):
         ring.begin(account, 1.0, 0)
-    node.watch.poll(1)
+    look(node.watch, 1)
     (watched,) = node.watch.rings.values()
     watched.charge({0: 5, 1: 7}, 3)
     watched.charge({1: 10}, 1)
@@ -185,7 +190,7 @@ def test_overlapping_slices_cover_their_time_once(tmp_path: Path):
         sequence = ring.begin(REQUEST, 1.0, start_ns)
         if end_ns:
             ring.end(sequence, end_ns)
-    node.watch.poll(50)
+    look(node.watch, 50)
     cpu = Device("m", "boot", "cpu-1", DeviceKind.CPU, "CPU", Grade.MODELLED)
     covered = {end_ns: node.watch.covered_ns(Delta(cpu, 0, end_ns, 0)) for end_ns in (50, 20, 5)}
     assert covered == {50: 40, 20: 10, 5: 0}

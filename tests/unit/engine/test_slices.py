@@ -106,11 +106,14 @@ def test_what_a_process_does_between_close_slices_counts_with_the_next(
     board.write(clock.monotonic_ns(), 0.0, [PACED_HOST])
     told = []
     for pause_ms in (50, 1_000):
-        book.begin(REQUEST, 1.0).end()
+        earlier = book.begin(REQUEST, 1.0)
+        clock.advance(5 * NS_PER_MS)
+        earlier.end()
         clock.work(NS_PER_MS)
         clock.advance(pause_ms * NS_PER_MS)
         board.write(clock.monotonic_ns(), 0.0, [PACED_HOST])
         piece = book.begin(REQUEST, 1.0)
+        clock.advance(10 * NS_PER_MS)
         clock.work(NS_PER_MS)
         piece.end()
         told.append(piece.energy().energy_uj)
@@ -122,10 +125,35 @@ def test_a_slice_may_begin_at_an_earlier_mark(book: SliceBook, board: BoardWrite
     mark = book.mark()
     clock.advance(NS_PER_MS)
     clock.work(NS_PER_MS)
-    piece = book.begin(REQUEST, 1.0, since=mark)
+    piece = book.begin(REQUEST, 1.0, mark)
+    clock.advance(9 * NS_PER_MS)
+    clock.work(3 * NS_PER_MS)
     piece.end()
-    assert RingReader(book.ring.path).record(0)["start_ns"] == mark.at_ns
-    assert (piece.duration_ns, piece.energy().energy_uj) == (NS_PER_MS, 43_333)
+    assert RingReader(book.ring.path).record(0)["start_ns"] == mark
+    assert (piece.duration_ns, piece.energy().energy_uj) == (10 * NS_PER_MS, 4 * 43_333 + 1)
+
+
+def test_slices_shorter_than_a_look_at_the_cpu_clock_share_what_was_used_by_their_durations(
+    book: SliceBook, board: BoardWriter, clock: ManualClock
+):
+    """5 ms of slices used 2 ms of CPU time, as a look then finds: 400 us for the next, of 1 ms."""
+    board.write(clock.monotonic_ns(), 0.0, [PACED_HOST])
+    for duration_ms in (3, 2, 1):
+        piece = book.begin(REQUEST, 1.0)
+        clock.advance(duration_ms * NS_PER_MS)
+        clock.work(NS_PER_MS)
+        piece.end()
+    assert piece.energy().energy_uj == 400 * 43_333 // 1_000
+
+
+def test_slices_of_one_batch_are_estimated_by_their_weights(book: SliceBook, board: BoardWriter, clock: ManualClock):
+    board.write(clock.monotonic_ns(), 0.0, [PACED_HOST])
+    begun = book.mark()
+    clock.advance(10 * NS_PER_MS)
+    clock.work(4 * NS_PER_MS)
+    ended = clock.monotonic_ns()
+    light, heavy = book.record([(REQUEST, 1.0), (REQUEST, 3.0)], begun, ended)
+    assert (light.energy().energy_uj, heavy.energy().energy_uj) == (43_333, 3 * 43_333 + 1)
 
 
 def test_shares_are_by_energy_among_what_was_booked_or_told(book: SliceBook):

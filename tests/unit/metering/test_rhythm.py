@@ -62,3 +62,11 @@ def test_the_board_is_written_at_every_reading_of_work_and_once_a_second_without
     assert [meter.show_is_due(at_s) for at_s in (100.0, 100.5, 101.0)] == [True, False, True]
     meter.see(True, 101.1)
     assert [meter.show_is_due(at_s) for at_s in (101.1, 101.2)] == [True, True]
+
+
+def test_with_nobody_at_work_the_host_is_read_less_often_than_accelerators():
+    meter = rhythm()
+    due = [meter.host_is_due(100 + tenth / 8) for tenth in range(10)]
+    assert due == [True, False, False, False, True, False, False, False, True, False]
+    meter.see(True, 101.0)
+    assert [meter.host_is_due(101 + tenth / 10) for tenth in range(3)] == [True, True, True]

@@ -47,8 +47,6 @@ def test_the_receipt_is_in_parameters_and_headers(served):
         "x-joulekeeper-carbon_ugco2e": "160",
         "x-joulekeeper-grade": "counter",
         "x-joulekeeper-provisional": "true",
-        "x-joulekeeper-load_share_uj": "70",
-        "x-joulekeeper-warm_share_uj": "30",
     }
 
 

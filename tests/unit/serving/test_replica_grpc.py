@@ -54,8 +54,6 @@ def test_an_inference_answers_with_its_receipt_in_parameters_and_trailing_metada
         ("x-joulekeeper-carbon_ugco2e", "3"),
         ("x-joulekeeper-grade", "modelled"),
         ("x-joulekeeper-provisional", "false"),
-        ("x-joulekeeper-load_share_uj", "70"),
-        ("x-joulekeeper-warm_share_uj", "30"),
     ]
 
 
