@@ -25,6 +25,7 @@ from tests.stubs.nvml.stub import NvmlStub
 NODES = ("head", "second")
 CPUS = 1
 """Of each node. Room for a replica and one training worker, so that the two workers of a job part."""
+_STARTS, _STEADY_S = 4, 45.0
 
 _FASTER_DEATHS = {
     # Ray notices the death of a raylet after 15 s by default.
@@ -67,6 +68,21 @@ class SecondNode:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
+
+    def bring_back(self) -> None:
+        """End what is left and start anew; again where the raylet gives up, as it does when its agents start late."""
+        for _ in range(_STARTS):
+            self.end()
+            self.start()
+            if self._stays():
+                return
+
+    def _stays(self) -> bool:
+        """Whether a raylet comes up, and is still there when its agents must have answered."""
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STEADY_S)
+        return self.raylet is not None
 
     @property
     def raylet(self) -> psutil.Process | None:

@@ -106,7 +106,7 @@ class Killer:
                 self.done.append(kill)
                 self._tell(f"kill {number}/{len(orders)}: {kind_on(kill)}")
         for thread in self._restarts.values():
-            thread.join(120)
+            thread.join(240)
 
     def _kill(self, order: Order) -> Kill | None:
         deadline = time.monotonic() + _AWAIT_VICTIM_S
@@ -137,8 +137,7 @@ class Killer:
 
         def again() -> None:
             time.sleep(order.away_s)
-            self._ground.second.end()
-            self._ground.second.start()
+            self._ground.second.bring_back()
 
         self._later(order.kind, again)
         return kill
