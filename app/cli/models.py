@@ -1,9 +1,11 @@
-"""The commands that read the model repository: models list, models show.
+"""The commands of the model repository: list, show, verify, import, delete, keygen.
 
-Knows nothing of what is deployed; the repository is a directory, no cluster is asked.
+Knows nothing of what is deployed; the repository is a directory or an object store, no cluster is asked.
 """
 
 import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
     from app.models.card import ModelCard
     from app.models.repository import ModelRepository
 
-models = typer.Typer(help="Look into the model repository.", no_args_is_help=True)
+models = typer.Typer(help="Look after the model repository.", no_args_is_help=True)
 
+NameArgument = Annotated[str, typer.Argument(help="Name of the model.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON, for scripts.")]
 
 
@@ -30,12 +33,12 @@ def list_models(as_json: JsonOption = False) -> None:
         rows = [{**card.model_dump(mode="json"), "versions": repository.versions(card.name)} for card in cards]
         typer.echo(json.dumps(rows, indent=2))
     else:
-        terminal.show(models_grid(str(repository.root), cards))
+        terminal.show(models_grid(repository.where, cards))
 
 
 @models.command("show")
 def show_model(
-    name: Annotated[str, typer.Argument(help="Name of the model.")],
+    name: NameArgument,
     version: Annotated[str, typer.Option(help="Else the latest.")] = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -50,10 +53,66 @@ def show_model(
         typer.echo(to_yaml(card), nl=False)
 
 
-def models_grid(root: str, cards: "list[ModelCard]") -> Grid:
+@models.command("verify")
+def verify_models(
+    name: Annotated[str, typer.Argument(help="Else every model.")] = "",
+    version: Annotated[str, typer.Option(help="Else every version.")] = "",
+) -> None:
+    """Read every file again and compare it with the digest in its card; stops at the first that was altered."""
+    repository = _repository()
+    for each in [name] if name else repository.names():
+        for number in [version] if version else repository.versions(each):
+            with repository.open(each, number) as (card, _):
+                typer.echo(f"{each}@{number}: {len(card.files)} files as published")
+
+
+@models.command("import")
+def import_version(
+    name: NameArgument,
+    source: Annotated[str, typer.Argument(help="A file or directory, or hf:ORG/NAME@REVISION.")],
+    card: Annotated[Path | None, typer.Option(help="Card for what cannot be recognised, as YAML.")] = None,
+    code: Annotated[str, typer.Option(help="package.module:Class that runs it, for runner python.")] = "",
+    trust_pickle: Annotated[
+        list[str] | None, typer.Option(help="sha256:DIGEST of a pickle to accept; can be given again.")
+    ] = None,
+) -> None:
+    """Copy a model into the repository as a new version, with the sha256 of every file in its card."""
+    from app.models.importing import ImportRequest, import_model
+
+    request = ImportRequest(name, source, card, code, frozenset(trust_pickle or ()))
+    typer.echo(f"{name}@{import_model(_repository(), request)}")
+
+
+@models.command("delete")
+def delete_version(
+    name: NameArgument,
+    version: Annotated[str, typer.Option(help="Which version; there is no default.")],
+) -> None:
+    """Take one version away for good; replicas that have loaded it serve on."""
+    _repository().delete(name, version)
+    typer.echo(f"{name}@{version} deleted")
+
+
+@models.command("keygen")
+def generate_key(path: Annotated[Path, typer.Argument(help="File for the secret key; must not exist.")]) -> None:
+    """Make a key pair for encryption at rest: the secret key into a file, the public one shown."""
+    from app.errors import InvalidInput
+    from app.models.vault import new_identity
+
+    identity, recipient = new_identity()
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be made: {error.strerror}; keys are never overwritten") from error
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"# public key: {recipient}\n{identity}\n")
+    typer.echo(recipient)
+
+
+def models_grid(where: str, cards: "list[ModelCard]") -> Grid:
     """One row a model: its latest version, what it reached and what it cost."""
     titles = ("model", ">version", "runner", "created", "metrics", ">energy", ">carbon", "grade")
-    return Grid(f"Models in {root}", columns(*titles), tuple(map(_row, cards)))
+    return Grid(f"Models in {where}", columns(*titles), tuple(map(_row, cards)))
 
 
 def _row(card: "ModelCard") -> tuple[str, ...]:
@@ -67,6 +126,6 @@ def _row(card: "ModelCard") -> tuple[str, ...]:
 
 def _repository() -> "ModelRepository":
     from app.config import settings
-    from app.models.repository import ModelRepository
+    from app.models.repository import open_repository
 
-    return ModelRepository(settings().models_root)
+    return open_repository(settings().repository)

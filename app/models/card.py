@@ -14,7 +14,7 @@ from app.domain.tensor import TensorSpec
 from app.errors import InvalidInput
 from app.models.blueprint import Blueprint
 
-RunnerKind = Literal["encoder", "builtin", "exported"]
+RunnerKind = Literal["encoder", "builtin", "exported", "python"]
 
 
 class _Part(BaseModel):
@@ -58,7 +58,10 @@ class ModelCard(_Part):
     runner: RunnerKind
     architecture: Blueprint | None = None
     """Of a built-in network; None for the other runners."""
+    code: str = ""
+    """Of runner `python`: `package.module:Class`, whose constructor takes the `directory` of the version's files."""
     inputs: tuple[TensorSpec, ...]
+    """What it takes; empty where the class says so itself."""
     outputs: tuple[TensorSpec, ...]
     max_rows: int = Field(default=4096, ge=1)
     """Rows of one request that the runner accepts."""
@@ -70,6 +73,10 @@ class ModelCard(_Part):
     """Package to version, of what made the weights."""
     job: str = ""
     """The run that made it, as the ledger knows it."""
+    origin: str = ""
+    """Where it was imported from: a path, or `hf:org/name@<commit>`."""
+    encryption: Literal["", "age"] = ""
+    """How its files are encrypted; `files` then are the encrypted ones. Filled in by the repository."""
     files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=dict)
     """Path below the version's directory to sha256. Filled in by the repository."""
 

@@ -1,175 +1,206 @@
 """The model repository: `<root>/<name>/<integer version>/`, published atomically, verified at load.
 
-Knows nothing of torch, jobs or servers. A version is complete or not there: it is written beside its place,
-synced to disk, and renamed. Only weight formats that cannot run code when read (safetensors), torch.export
-programs (`.pt2`, whose archive the runner inspects first) and text are accepted: pickles are not.
+Knows nothing of torch, jobs or servers. The root is a directory or any URL that fsspec speaks (storage.py,
+remote_storage.py); which files are accepted is said in formats.py, encryption at rest in vault.py.
 
-    repository = ModelRepository("~/.local/state/joulekeeper/models")
+    repository = open_repository(RepositorySettings(root="s3://bucket/models", cache="/var/cache/jk"))
     version = repository.publish("digits", write=lambda directory: ..., card=card)       # "1"
-    card, directory = repository.open("digits", version)                                  # digests verified
+    with repository.open("digits", version) as (card, directory): ...                     # digests verified
 
 Raises NotFound for unknown names and versions, InvalidInput for names and files that are refused,
-BooksDamaged when a file is not the one that was published.
+BooksDamaged when a file is not the one that was published, Unavailable when the root cannot be reached.
 """
 
-import errno
-import hashlib
 import os
 import re
-import shutil
-import uuid
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from app.errors import BooksDamaged, InvalidInput, NotFound
 from app.models.card import ModelCard, from_yaml, to_yaml
+from app.models.formats import CARD_FILE, digest_files, sha256
+from app.models.storage import DirectoryStorage, Storage
+from app.models.vault import SUFFIX, Vault
 
-CARD_FILE = "card.yaml"
-WEIGHT_SUFFIXES = frozenset({".safetensors", ".pt2"})
-TEXT_SUFFIXES = frozenset({".json", ".txt", ".md", ".yaml"})
+GIB = 1024**3
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}|0")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class ModelRepository:
-    """One repository on a file system. Several processes may publish to it at once."""
+@dataclass(frozen=True, slots=True)
+class RepositorySettings:
+    """Where a repository is and what it needs to be read and written."""
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root).expanduser()
+    root: str
+    """A directory, `file://`, or another fsspec URL."""
+    cache: str = ""
+    """Directory of local copies of a root that is not local. Empty: below the temporary directory."""
+    max_cache_bytes: int = 50 * GIB
+    recipients: tuple[str, ...] = ()
+    """age public keys: what is published is encrypted for them."""
+    identity: str = ""
+    """age secret key, for reading what is encrypted."""
+
+    def __repr__(self) -> str:
+        return f"RepositorySettings({self.root.partition('?')[0]!r})"
+
+
+def open_repository(settings: RepositorySettings) -> "ModelRepository":
+    """The repository at `settings.root`. Raises InvalidInput for a root or keys that cannot be."""
+    return ModelRepository(_storage(settings), Vault(settings.recipients, settings.identity))
+
+
+def _storage(settings: RepositorySettings) -> Storage:
+    scheme, separator, path = settings.root.partition("://")
+    if not separator or scheme in ("file", "local"):
+        return DirectoryStorage(Path(path if separator else settings.root).expanduser())
+    from app.models.remote_storage import RemoteStorage
+
+    cache = Path(settings.cache or Path(tempfile.gettempdir()) / f"joulekeeper-models-{os.getuid()}")
+    return RemoteStorage(settings.root, cache, settings.max_cache_bytes)
+
+
+class ModelRepository:
+    """One repository. Several processes may publish to it at once."""
+
+    def __init__(self, storage: Storage, vault: Vault | None = None) -> None:
+        self._storage, self._vault = storage, vault or Vault()
+
+    @property
+    def where(self) -> str:
+        """Its root, for people."""
+        return self._storage.where
 
     def names(self) -> list[str]:
         """Models that have at least one version, sorted."""
-        if not self.root.is_dir():
-            return []
-        return sorted(
-            entry.name for entry in self.root.iterdir() if _NAME.fullmatch(entry.name) and self._numbers(entry)
-        )
+        return [name for name in self._storage.names() if _NAME.fullmatch(name) and self._storage.numbers(name)]
 
     def versions(self, name: str) -> list[str]:
         """Versions of `name`, oldest first. Raises NotFound when there is none, offering near names."""
-        numbers = self._numbers(self._home(name))
+        numbers = self._storage.numbers(_checked(name))
         if not numbers:
             near = get_close_matches(name, self.names(), n=3, cutoff=0.5) or self.names()[:5]
             hint = f"; did you mean {', '.join(near)}?" if near else "; it is empty: train and publish a model first"
-            raise NotFound(f"model {name!r} is not in the repository {self.root}{hint}")
+            raise NotFound(f"model {name!r} is not in the repository {self.where}{hint}")
         return [str(number) for number in numbers]
 
     def latest(self, name: str) -> str:
         """The highest version of `name`. Raises NotFound."""
         return self.versions(name)[-1]
 
-    def directory(self, name: str, version: str) -> Path:
-        """Where a version lies. Raises NotFound, saying which versions there are."""
-        versions = self.versions(name)
-        if version not in versions:
-            raise NotFound(f"model {name!r} has no version {version!r}; there are {', '.join(versions[-10:])}")
-        return self._home(name) / version
-
     def card(self, name: str, version: str) -> ModelCard:
         """The card of a version, its files unchecked. Raises NotFound, InvalidInput."""
-        path = self.directory(name, version) / CARD_FILE
-        return from_yaml(path.read_text(encoding="utf-8"), str(path))
+        return self._card(name, version)[0]
 
-    def open(self, name: str, version: str) -> tuple[ModelCard, Path]:
-        """Card and directory of a version after every file's digest was checked.
+    @contextmanager
+    def open(self, name: str, version: str) -> Iterator[tuple[ModelCard, Path]]:
+        """Card and local directory of a version after every file's digest was checked.
 
-        Raises NotFound, InvalidInput, BooksDamaged.
+        An encrypted one is decrypted in memory, and its card lists the plain files; the directory is gone afterwards,
+        what was mapped from it stays readable. Raises NotFound, InvalidInput, BooksDamaged, Unavailable.
         """
-        card, directory = self.card(name, version), self.directory(name, version)
-        for relative, expected in card.files.items():
-            _check_file(directory, relative, expected)
-        return card, directory
+        card, text = self._card(name, version)
+        for relative in card.files:
+            _check_path(relative, f"the card of {name}@{version}")
+        directory = self._verified(card, text)
+        if not card.encryption:
+            yield card, directory
+            return
+        with self._vault.opened(directory, card.files) as plain:
+            files = {relative.removesuffix(SUFFIX): digest for relative, digest in card.files.items()}
+            yield card.model_copy(update={"files": files}), plain
 
-    def publish(self, name: str, write: Callable[[Path], None], card: ModelCard) -> str:
+    def publish(
+        self,
+        name: str,
+        write: Callable[[Path], None],
+        card: ModelCard | Callable[[], ModelCard],
+        *,
+        trusted: Collection[str] = (),
+    ) -> str:
         """Publish what `write` puts into the directory it is given; returns the new version.
 
+        `card` may be known only once everything is written. `trusted` are sha256 of pickles that may be in it.
         Raises InvalidInput for a refused name or file. Nothing is left behind when anything fails.
         """
-        home = self._home(name)
-        staging = home / f".publishing-{uuid.uuid4().hex}"
-        staging.mkdir(parents=True)
+        with self._storage.staging(_checked(name)) as staged:
+            write(staged)
+            files = digest_files(staged, trusted)
+            if self._vault.seals:
+                self._vault.seal(staged)
+                files = {f"{relative}{SUFFIX}": sha256(staged / f"{relative}{SUFFIX}") for relative in files}
+            encryption = "age" if self._vault.seals else ""
+            known = card if isinstance(card, ModelCard) else card()
+            known = known.model_copy(update={"name": name, "files": files, "encryption": encryption})
+            return self._storage.place(
+                name, staged, lambda version: to_yaml(known.model_copy(update={"version": version}))
+            )
+
+    def delete(self, name: str, version: str) -> None:
+        """Take a version away for good; replicas that have loaded it serve on. Raises NotFound."""
+        if version not in self.versions(name):
+            raise self._unknown(name, version)
+        self._storage.remove(name, version)
+
+    def _verified(self, card: ModelCard, text: str) -> Path:
+        """The local directory of a version. A local copy that is damaged is fetched once more."""
+        name, version = card.name, card.version
         try:
-            write(staging)
-            files = {str(path): _sha256(staging / path) for path in _acceptable_files(staging)}
-            return self._place(home, staging, card.model_copy(update={"name": name, "files": files}))
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-
-    def _place(self, home: Path, staging: Path, card: ModelCard) -> str:
-        number = max(self._numbers(home), default=0) + 1
-        while True:
-            version = str(number)
-            numbered = card.model_copy(update={"version": version})
-            (staging / CARD_FILE).write_text(to_yaml(numbered), encoding="utf-8")
-            _sync_tree(staging)
+            directory = self._storage.directory(name, version, text, card.files)
             try:
-                staging.rename(home / version)
-            except OSError as error:
-                # Somebody else published this number meanwhile: rename never replaces a full directory.
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                _check_files(directory, card.files)
+            except BooksDamaged:
+                if not self._storage.forget(name, version, text):
                     raise
-                number += 1
-                continue
-            _sync(home)
-            return version
+                directory = self._storage.directory(name, version, text, card.files)
+                _check_files(directory, card.files)
+        except FileNotFoundError as error:
+            raise BooksDamaged(
+                f"{name}@{version} lacks a file that its card lists: {error}; publish it again"
+            ) from error
+        return directory
 
-    def _home(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise InvalidInput(
-                f"model name {name!r} is refused: 1 to 64 letters, digits, dots, dashes or underscores, "
-                "starting with a letter or digit"
-            )
-        return self.root / name
+    def _card(self, name: str, version: str) -> tuple[ModelCard, str]:
+        try:
+            # A number as we write them: anything else could lead out of the root.
+            text = self._storage.card_text(_checked(name), version) if _NUMBER.fullmatch(version) else ""
+        except FileNotFoundError:
+            text = ""
+        if not text:
+            raise self._unknown(name, version)
+        return from_yaml(text, f"{self.where}/{name}/{version}/{CARD_FILE}"), text
 
-    @staticmethod
-    def _numbers(home: Path) -> list[int]:
-        if not home.is_dir():
-            return []
-        names = [entry.name for entry in home.iterdir() if (entry / CARD_FILE).is_file()]
-        return sorted(int(name) for name in names if name.isascii() and name.isdigit() and str(int(name)) == name)
-
-
-def _acceptable_files(staging: Path) -> list[PurePosixPath]:
-    found = sorted(path for path in staging.rglob("*") if not path.is_dir())
-    weights, text = " or ".join(sorted(WEIGHT_SUFFIXES)), ", ".join(sorted(TEXT_SUFFIXES))
-    for path in found:
-        if path.is_symlink() or path.suffix not in WEIGHT_SUFFIXES | TEXT_SUFFIXES or path.name == CARD_FILE:
-            raise InvalidInput(
-                f"{path.name} is refused in a model repository: weights must be {weights}, the rest {text}; "
-                "no links; pickle-based formats can run code when read, convert them to safetensors"
-            )
-    return [PurePosixPath(path.relative_to(staging).as_posix()) for path in found]
+    def _unknown(self, name: str, version: str) -> NotFound:
+        versions = self.versions(name)
+        return NotFound(f"model {name!r} has no version {version!r}; there are {', '.join(versions[-10:])}")
 
 
-def _check_file(directory: Path, relative: str, expected: str) -> None:
-    path = directory / relative
-    if PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts:
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
         raise InvalidInput(
-            f"{directory / CARD_FILE} lists {relative!r}, which lies outside the version; publish it again"
+            f"model name {name!r} is refused: 1 to 64 letters, digits, dots, dashes or underscores, "
+            "starting with a letter or digit"
         )
-    if not path.is_file():
-        raise BooksDamaged(f"{path} is listed in its card but missing; publish the version again")
-    found = _sha256(path)
-    if found != expected:
-        raise BooksDamaged(
-            f"{path} was altered: sha256 {found[:12]}..., its card says {expected[:12]}...; publish it again"
-        )
+    return name
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _check_path(relative: str, where: str) -> None:
+    if PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts:
+        raise InvalidInput(f"{where} lists {relative!r}, which lies outside the version; publish it again")
 
 
-def _sync_tree(directory: Path) -> None:
-    for path in directory.rglob("*"):
-        _sync(path)
-    _sync(directory)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _check_files(directory: Path, files: Mapping[str, str]) -> None:
+    for relative, expected in files.items():
+        path = directory / relative
+        if not path.is_file():
+            raise BooksDamaged(f"{path} is listed in its card but missing; publish the version again")
+        found = sha256(path)
+        if found != expected:
+            raise BooksDamaged(
+                f"{path} was altered: sha256 {found[:12]}..., its card says {expected[:12]}...; publish it again"
+            )

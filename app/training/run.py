@@ -26,7 +26,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from app.clock import Clock, SystemClock
 from app.config import settings
 from app.errors import JoulekeeperError
-from app.models.repository import ModelRepository
+from app.models.repository import open_repository
 from app.training.callback import METERS_ITSELF
 from app.training.data import load_data
 from app.training.energy import job_energy
@@ -161,5 +161,5 @@ def _publish(job: TrainJob, result: TrainResult, checkpoint: Any, clock: Clock) 
         job, job.publish, run=result.run, metrics=result.metrics, data=data, energy=result.energy, clock=clock
     )
     with checkpoint.as_directory() as directory:
-        version = publish(ModelRepository(settings().models_root), job.publish, job, Path(directory), card)
+        version = publish(open_repository(settings().repository), job.publish, job, Path(directory), card)
     return f"{job.publish.name}@{version}"

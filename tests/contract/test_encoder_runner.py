@@ -90,8 +90,9 @@ def test_inputs_that_do_not_fit_are_refused(runner: EncoderRunner, inputs: dict[
             '[{"type": "x.Transformer"}, {"type": "x.Dense", "path": ""}]',
             "this runner knows Transformer",
         ),
-        ("1_Pooling/config.json", '{"pooling_mode_cls_token": true}', "this runner knows the mean"),
-        ("config.json", '{"model_type": "mpnet"}', "not a BERT encoder"),
+        ("1_Pooling/config.json", '{"pooling_mode_lasttoken": true}', "this runner knows one of mean"),
+        ("1_Pooling/config.json", '{"pooling_mode": "weightedmean"}', "pools by .'weightedmean'."),
+        ("config.json", '{"model_type": "mpnet"}', "no encoder that transformers can load"),
         ("config.json", "{", "cannot be read as JSON"),
     ],
 )

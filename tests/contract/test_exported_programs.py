@@ -13,7 +13,7 @@ from app.errors import InvalidInput
 from app.models.architectures import build
 from app.models.blueprint import Mlp
 from app.models.card import ModelCard
-from app.models.repository import ModelRepository
+from app.models.repository import RepositorySettings, open_repository
 from app.models.runners.exported import inspect_archive
 from app.models.runners.load import load_runner
 
@@ -52,17 +52,21 @@ def publish_program(root: Path, program: bytes) -> None:
         outputs=(TensorSpec("prediction", Datatype.FP32, (-1, 1)),),
         max_rows=64,
     )
-    ModelRepository(root).publish("mlp", lambda directory: (directory / "model.pt2").write_bytes(program), card)
+    open_repository(RepositorySettings(str(root))).publish(
+        "mlp", lambda directory: (directory / "model.pt2").write_bytes(program), card
+    )
 
 
 def test_an_exported_program_takes_any_number_of_rows(tmp_path: Path, program: bytes) -> None:
     publish_program(tmp_path, program)
-    runner = load_runner("repository:mlp", repository_root=str(tmp_path))
+    runner = load_runner("repository:mlp", repository=RepositorySettings(str(tmp_path)))
     x = np.random.default_rng(0).standard_normal((7, 3)).astype(np.float32)
     together = runner.run({"features": x})["prediction"]
     alone = np.concatenate([runner.run({"features": row[None]})["prediction"] for row in x])
     np.testing.assert_allclose(together, alone, atol=1e-6)
     assert runner.run({"features": x[:0]})["prediction"].shape == (0, 1)
+    # 3 x 4 + 4, 4 x 1 + 1 numbers of four bytes.
+    assert (runner.batch, runner.memory_bytes) == (True, 4 * 21)
 
 
 class _Evil:

@@ -14,7 +14,7 @@ import pytest
 import ray
 
 from app.config import settings
-from app.models.repository import ModelRepository
+from app.models.repository import RepositorySettings, open_repository
 from app.models.runners.load import load_runner
 from app.training.data import load_data
 from app.training.job import load_job
@@ -59,7 +59,7 @@ def test_a_job_whose_worker_is_killed_resumes_and_its_result_is_served_as_measur
     assert sum(result.attempts_uj.values()) == result.energy.energy_uj
     assert result.published == "digits@1"
     assert _served_accuracy(state) == pytest.approx(result.metrics["accuracy"])
-    assert ModelRepository(settings().models_root).card("digits", "1").energy == result.energy
+    assert open_repository(settings().repository).card("digits", "1").energy == result.energy
 
 
 def test_the_seed_example_is_exported_and_shows_its_formulas_with_measured_figures(state: Path) -> None:
@@ -73,7 +73,7 @@ def test_the_seed_example_is_exported_and_shows_its_formulas_with_measured_figur
     assert [row.node for row in result.servers] == [settings().node]
     assert result.servers[0].product_uj == pytest.approx(result.servers[0].booked_uj, rel=0.35)
     data = load_data(job.data.source, test_share=job.data.test_share, seed=job.data.seed)
-    runner = load_runner("repository:seed", repository_root=settings().models_root)
+    runner = load_runner("repository:seed", repository=settings().repository)
     predicted = runner.run({"features": data.test_x})["prediction"]
     r2 = 1 - float(((predicted - data.test_y) ** 2).mean()) / float(data.test_y.var())
     assert r2 == pytest.approx(result.metrics["r2"], abs=1e-4)
@@ -82,7 +82,7 @@ def test_the_seed_example_is_exported_and_shows_its_formulas_with_measured_figur
 def _served_accuracy(state: Path) -> float:
     job = load_job(JOBS / "digits.yaml")
     data = load_data(job.data.source, test_share=job.data.test_share, seed=job.data.seed)
-    runner = load_runner("repository:digits@1", repository_root=str(state / "models"))
+    runner = load_runner("repository:digits@1", repository=RepositorySettings(str(state / "models")))
     answers = runner.run({"image": data.test_x})["class"]
     return float(np.mean(answers == data.test_y))
 

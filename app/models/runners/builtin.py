@@ -12,13 +12,15 @@ from app.domain.tensor import Datatype
 from app.errors import InvalidInput
 from app.models.architectures import build_empty
 from app.models.card import ModelCard
-from app.models.runners.base import Array, Arrays, check_inputs
+from app.models.runners.base import Array, Arrays, check_inputs, held_bytes
 
 WEIGHTS_FILE = "model.safetensors"
 
 
 class BuiltinRunner:
     """One FP32 input, flattened or in the network's shape; INT64 outputs are the index of the largest."""
+
+    batch = True
 
     def __init__(self, card: ModelCard, directory: Path, *, device: str = "cpu") -> None:
         """Load the weights. Raises InvalidInput when card and weights do not fit."""
@@ -34,6 +36,7 @@ class BuiltinRunner:
         except RuntimeError as error:
             raise InvalidInput(f"weights of {card.name}@{card.version} do not fit its card: {error}") from error
         self._module.eval().requires_grad_(False)
+        self.memory_bytes = held_bytes(self._module.state_dict().values())
 
     def weight(self, inputs: Arrays) -> float:
         """Rows."""

@@ -1,28 +1,24 @@
-"""Runner of text encoders in sentence-transformers layout: text in, L2-normalised mean-pooled embeddings out.
+"""Runner of text encoders: text in, pooled embeddings out.
 
-Knows nothing of wires. Reads `modules.json`, the pooling configuration, the tokenizer and safetensors
-weights of one directory, and gives what sentence-transformers gives, except that a text longer than the
-model's limit is refused instead of being cut silently. Supports BERT with mean pooling; everything else is
-refused at load. Importing this file imports torch, and neither transformers nor sentence-transformers (see
-bert.py).
+Knows nothing of wires. Reads one directory in sentence-transformers or plain transformers layout (encoder_layout.py),
+its tokenizer and its safetensors weights (encoder_network.py), and gives what sentence-transformers gives, except that
+a text longer than the model's limit is refused instead of being cut silently. Importing this file imports torch.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
-from safetensors.torch import load_file
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from app.domain.tensor import Datatype, TensorSpec
 from app.errors import InvalidInput, TooLarge
-from app.models.bert import Bert, BertConfig
-from app.models.runners.base import Array, Arrays, check_inputs
+from app.models.runners.base import Array, Arrays, check_inputs, held_bytes
+from app.models.runners.encoder_layout import read_layout
+from app.models.runners.encoder_network import load_network
 
 _CHUNK_ROWS = 32  # rows padded to one length at a time, sorted by length: little work is spent on padding
 
@@ -30,55 +26,74 @@ _CHUNK_ROWS = 32  # rows padded to one length at a time, sorted by length: littl
 class EncoderRunner:
     """Input `text` BYTES [-1] (UTF-8), output `embedding` FP32 [-1, width]; weight: tokens."""
 
+    batch = True
+
     def __init__(self, directory: Path, name: str, version: str, *, device: str = "cpu", max_rows: int = 256) -> None:
         """Load from `directory`. Raises InvalidInput for a layout that is not supported."""
         self.name, self.version, self.max_rows = name, version, max_rows
-        self.normalised = _check_modules(directory)
-        self.max_tokens = int(_read_json(directory / "sentence_bert_config.json")["max_seq_length"])
+        self._layout = read_layout(directory)
+        self.max_tokens = self._layout.max_tokens
         self._device = torch.device(device)
-        self._module, width = _load_bert(directory, self._device)
+        self._module, width = load_network(directory, self._device)
+        self.memory_bytes = held_bytes(self._module.state_dict().values())
         self._tokenizer: Tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.inputs: tuple[TensorSpec, ...] = (TensorSpec("text", Datatype.BYTES, (-1,)),)
         self.outputs: tuple[TensorSpec, ...] = (TensorSpec("embedding", Datatype.FP32, (-1, width)),)
-        # weight() and run() see the same array one after the other: tokenise it once.
-        self._last: tuple[Array | None, list[Encoding]] = (None, [])
+        # weight() sees each request of a batch, then run() all of them at once: a text is tokenised once.
+        self._weighed: dict[bytes, list[int]] = {}
 
     def weight(self, inputs: Arrays) -> float:
         """Tokens of all texts."""
-        return float(max(1, sum(len(encoding.ids) for encoding in self._encode(inputs))))
+        return float(max(1, sum(map(len, self._tokens(inputs)))))
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        encodings = self._encode(inputs)
-        result = np.empty((len(encodings), self.outputs[0].shape[1]), dtype=np.float32)
-        by_length = sorted(range(len(encodings)), key=lambda i: len(encodings[i].ids))
+        tokens = self._tokens(inputs)
+        self._weighed.clear()
+        result = np.empty((len(tokens), self.outputs[0].shape[1]), dtype=np.float32)
+        by_length = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
         with torch.inference_mode():
             for start in range(0, len(by_length), _CHUNK_ROWS):
                 chunk = by_length[start : start + _CHUNK_ROWS]
-                result[chunk] = self._embed([encodings[i].ids for i in chunk]).cpu().numpy()
+                result[chunk] = self._embed([tokens[row] for row in chunk]).cpu().numpy()
         return {"embedding": result}
 
     def _embed(self, ids: list[list[int]]) -> Tensor:
         lengths = torch.tensor([len(row) for row in ids])
         longest = int(lengths.max())
-        tokens = torch.tensor([row + [0] * (longest - len(row)) for row in ids], device=self._device)
+        tokens = torch.tensor(
+            [row + [self._layout.pad_token] * (longest - len(row)) for row in ids], device=self._device
+        )
         mask = (torch.arange(longest) < lengths[:, None]).to(self._device)
         hidden: Tensor = self._module(tokens, None if int(lengths.min()) == longest else mask)
-        pooled = (hidden * mask[:, :, None]).sum(1) / lengths[:, None].to(self._device)
-        return normalize(pooled, dim=1) if self.normalised else pooled
+        pooled = self._pool(hidden, mask, lengths)
+        return normalize(pooled, dim=1) if self._layout.normalised else pooled
 
-    def _encode(self, inputs: Arrays) -> list[Encoding]:
-        texts = inputs.get("text")
-        if texts is None or self._last[0] is not texts:
-            check_inputs(inputs, self.inputs, self.max_rows)
-            encodings = self._tokenizer.encode_batch([_decode(row, text) for row, text in enumerate(inputs["text"])])
-            self._check_lengths(encodings)
-            self._last = (texts, encodings)
-        return self._last[1]
+    def _pool(self, hidden: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+        match self._layout.pooling:
+            case "cls":
+                return hidden[:, 0]
+            case "max":
+                return hidden.masked_fill(~mask[:, :, None], -torch.inf).amax(1)
+            case "mean":
+                return (hidden * mask[:, :, None]).sum(1) / lengths[:, None].to(self._device)
 
-    def _check_lengths(self, encodings: list[Encoding]) -> None:
-        for row, encoding in enumerate(encodings):
+    def _tokens(self, inputs: Arrays) -> list[list[int]]:
+        check_inputs(inputs, self.inputs, self.max_rows)
+        texts = inputs["text"].tolist()
+        decoded = [_decode(row, text) for row, text in enumerate(texts)]
+        new = [row for row, text in enumerate(texts) if text not in self._weighed]
+        encodings = self._tokenizer.encode_batch([decoded[row] for row in new])
+        self._check_lengths(new, encodings)
+        found = {texts[row]: encoding.ids for row, encoding in zip(new, encodings, strict=True)}
+        if len(self._weighed) > self.max_rows:  # weighed and never run: their requests failed
+            self._weighed = {text: ids for text in texts if (ids := self._weighed.get(text)) is not None}
+        self._weighed |= found
+        return [self._weighed[text] for text in texts]
+
+    def _check_lengths(self, rows: list[int], encodings: list[Encoding]) -> None:
+        for row, encoding in zip(rows, encodings, strict=True):
             if len(encoding.ids) > self.max_tokens:
                 raise TooLarge(
                     f"text in row {row} has {len(encoding.ids)} tokens, at most {self.max_tokens} are read; "
@@ -95,42 +110,3 @@ def _decode(row: int, text: Any) -> str:
         raise InvalidInput(
             f"text in row {row} is not UTF-8 at byte {error.start} (0x{text[error.start]:02x}); encode it so"
         ) from error
-
-
-def _load_bert(directory: Path, device: torch.device) -> tuple[Bert, int]:
-    try:
-        config = BertConfig.model_validate(_read_json(directory / "config.json"))
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
-        raise InvalidInput(f"{directory / 'config.json'} is not a BERT encoder this runner knows: {faults}") from error
-    with torch.device("meta"):
-        module = Bert(config)
-    weights = load_file(directory / "model.safetensors", device=str(device))
-    wanted = module.state_dict().keys()
-    missing = sorted(wanted - weights.keys())
-    if missing:
-        raise InvalidInput(f"{directory / 'model.safetensors'} lacks {missing[0]} and {len(missing) - 1} more tensors")
-    module.load_state_dict({name: weights[name] for name in wanted}, assign=True)
-    return module.eval().requires_grad_(False), config.hidden_size
-
-
-def _check_modules(directory: Path) -> bool:
-    """Whether embeddings are normalised. Raises InvalidInput for a pipeline other than BERT and mean."""
-    modules = _read_json(directory / "modules.json")
-    kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise InvalidInput(
-            f"{directory / 'modules.json'} is {kinds}; this runner knows Transformer, Pooling, Normalize"
-        )
-    pooling = _read_json(directory / modules[1]["path"] / "config.json")
-    modes = [key for key, value in pooling.items() if key.startswith("pooling_mode") and value is True]
-    if modes != ["pooling_mode_mean_tokens"]:
-        raise InvalidInput(f"{directory / modules[1]['path']} pools by {modes}; this runner knows the mean of tokens")
-    return kinds[-1] == "Normalize"
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} cannot be read as JSON: {error}; is this a sentence-transformers model?") from error

@@ -19,7 +19,7 @@ import torch
 
 from app.errors import InvalidInput
 from app.models.card import ModelCard
-from app.models.runners.base import Array, Arrays, check_inputs
+from app.models.runners.base import Array, Arrays, check_inputs, held_bytes, rows_are_free
 
 PROGRAM_FILE = "model.pt2"
 
@@ -44,6 +44,8 @@ class ExportedRunner:
         archive = (directory / PROGRAM_FILE).read_bytes()
         inspect_archive(archive, str(directory / PROGRAM_FILE))
         self._module = torch.export.load(io.BytesIO(archive)).module().to(self._device)
+        self.batch = rows_are_free((*card.inputs, *card.outputs))
+        self.memory_bytes = held_bytes(self._module.state_dict().values())
 
     def weight(self, inputs: Arrays) -> float:
         """Rows."""

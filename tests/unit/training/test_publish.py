@@ -12,7 +12,7 @@ from app.clock import ManualClock
 from app.engine.views import Report, ReportKey, ReportRow
 from app.models.architectures import build
 from app.models.card import EnergyCard
-from app.models.repository import ModelRepository
+from app.models.repository import RepositorySettings, open_repository
 from app.models.runners.load import load_runner
 from app.training.data import load_data
 from app.training.energy import job_energy
@@ -33,7 +33,7 @@ def published(job: TrainJob, root: Path) -> torch.nn.Module:
     save_file(module.state_dict(), checkpoint / "model.safetensors")
     data = load_data(job.data.source, test_share=job.data.test_share, seed=job.data.seed).card
     card = card_of(job, job.publish, run="x-1", metrics={"a": 1.0}, data=data, energy=ENERGY, clock=ManualClock())
-    assert publish(ModelRepository(root / "models"), job.publish, job, checkpoint, card) == "1"
+    assert publish(open_repository(RepositorySettings(str(root / "models"))), job.publish, job, checkpoint, card) == "1"
     return module
 
 
@@ -41,7 +41,7 @@ def published(job: TrainJob, root: Path) -> torch.nn.Module:
 def test_a_published_version_answers_like_the_trained_network(tmp_path: Path, name: str) -> None:
     job = load_job(JOBS / f"{name}.yaml")
     module = published(job, tmp_path)
-    runner = load_runner(f"repository:{name}", repository_root=str(tmp_path / "models"))
+    runner = load_runner(f"repository:{name}", repository=RepositorySettings(str(tmp_path / "models")))
     columns = runner.inputs[0].shape[1]
     x = np.random.default_rng(0).standard_normal((5, columns)).astype(np.float32)
     answer = runner.run({runner.inputs[0].name: x})[runner.outputs[0].name]
@@ -52,7 +52,7 @@ def test_a_published_version_answers_like_the_trained_network(tmp_path: Path, na
 
 def test_the_card_says_where_the_version_comes_from_and_what_it_cost(tmp_path: Path) -> None:
     published(load_job(JOBS / "digits.yaml"), tmp_path)
-    card = ModelRepository(tmp_path / "models").card("digits", "1")
+    card = open_repository(RepositorySettings(str(tmp_path / "models"))).card("digits", "1")
     assert card.created == "2023-11-14T22:13:20+00:00"
     assert (card.job, card.runner, card.energy) == ("x-1", "builtin", ENERGY)
     assert card.data[0].licence == "CC BY 4.0"
