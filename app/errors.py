@@ -3,6 +3,9 @@
     JoulekeeperError
     +-- InvalidInput        the caller's fault: 400 / INVALID_ARGUMENT
     |   +-- TooLarge        a bound was exceeded: 413 / RESOURCE_EXHAUSTED
+    +-- Unauthenticated     no valid key or token came with the call: 401 / UNAUTHENTICATED
+    +-- Forbidden           known caller, not allowed to do this: 403 / PERMISSION_DENIED
+    +-- OverQuota           the tenant used up a quota: 429 / RESOURCE_EXHAUSTED, says when to come again
     +-- NotFound            no such model, version, receipt, job: 404 / NOT_FOUND
     +-- Unavailable         try again later: 503 / UNAVAILABLE
     +-- SensorUnusable      a backend cannot read energy here; its reason is kept and shown
@@ -32,6 +35,35 @@ class TooLarge(InvalidInput):
 
     http_status = 413
     grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class Unauthenticated(JoulekeeperError):
+    """The caller showed no credential, or one that is unknown, expired, revoked or forged. Never says which key."""
+
+    http_status = 401
+    grpc_status = "UNAUTHENTICATED"
+
+
+class Forbidden(JoulekeeperError):
+    """The caller is known, but its scopes or its tenant do not cover what it asked for."""
+
+    http_status = 403
+    grpc_status = "PERMISSION_DENIED"
+
+
+class OverQuota(JoulekeeperError):
+    """The tenant has used up a quota: `OverQuota(message, retry_after_s)`, in seconds from now."""
+
+    http_status = 429
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def retry_after_s(self) -> float:
+        """The second argument; a second where none was given."""
+        return float(self.args[1]) if len(self.args) > 1 else 1.0
 
 
 class NotFound(JoulekeeperError):

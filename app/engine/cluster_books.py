@@ -111,10 +111,17 @@ class ClusterBooks:
 
     # Reporting
 
-    def report(self, by: ReportKey, since_s: float | None = None, until_s: float | None = None) -> Report:
-        """Energy and carbon of a period, grouped by `by`; of the minutes, hours and days that it touches."""
+    def report(
+        self, by: ReportKey, since_s: float | None = None, until_s: float | None = None, tenant: str | None = None
+    ) -> Report:
+        """Energy and carbon of a period, grouped by `by`; of the minutes, hours and days that it touches.
+
+        With `tenant` of what was charged to it alone.
+        """
         until_s = self._now_s() if until_s is None else until_s
         balances = self._store.balances(since_s, until_s)
+        if tenant is not None:
+            balances = [balance for balance in balances if balance.account.tenant == tenant]
         groups: dict[tuple[tuple[str, str], ...], list[Balance]] = defaultdict(list)
         for balance in balances:
             groups[tuple(_group(by, balance).items())].append(balance)
@@ -135,15 +142,27 @@ class ClusterBooks:
             carbon_ugco2e=sum(row.carbon_ugco2e for row in rows),
             rows=tuple(rows),
             energy_utilisation=work_uj / total_uj if total_uj else 0.0,
-            jobs=self._job_details(balances) if by == "job" else (),
+            jobs=self._job_details(balances, tenant) if by == "job" else (),
             resolution_s=max((balance.width_s for balance in balances), default=BUCKET_S),
         )
 
-    def _job_details(self, balances: Iterable[Balance]) -> tuple[JobDetail, ...]:
+    def used_by_tenant(self, since_s: float) -> dict[str, tuple[int, int]]:
+        """Energy (uJ) and carbon (ug) charged to each tenant's requests and jobs since `since_s`, as far as booked."""
+        series = self.carbon.series()
+        found: dict[str, tuple[int, int]] = {}
+        with self._store.moment() as books:
+            for tenant, bucket_s, width_s, energy_uj in books.by_tenant(since_s):
+                intensity = series.intensity_at((bucket_s + width_s // 2) * NS_PER_S)
+                energy, carbon = found.get(tenant, (0, 0))
+                found[tenant] = (energy + energy_uj, carbon + carbon_of(energy_uj, intensity, self.carbon.pue))
+        return found
+
+    def _job_details(self, balances: Iterable[Balance], tenant: str | None) -> tuple[JobDetail, ...]:
         """Of the jobs that were charged something, by worker and epoch."""
         names = {balance.account.job for balance in balances if balance.account.name is AccountName.JOB}
         details = job_details(part for name in sorted(names - {""}) for part in self._store.job_parts(name))
-        return tuple(sorted(details, key=lambda detail: -detail.energy_uj))
+        theirs = (detail for detail in details if tenant is None or detail.tenant == tenant)
+        return tuple(sorted(theirs, key=lambda detail: -detail.energy_uj))
 
     def _row(self, group: dict[str, str], members: list[Balance], total_uj: int) -> ReportRow:
         energy_uj = sum(balance.energy_uj for balance in members)

@@ -94,6 +94,20 @@ class Reader:
             query = query.where(figures.bucket_s < until_s)
         return map(_balance, self._connection.execute(query))
 
+    def by_tenant(self, since_s: float) -> Iterator[tuple[str, int, int, int]]:
+        """Tenant, begin and width (s) of a bucket, and energy, of the buckets from `since_s` on."""
+        figures = balances.c
+        query = (
+            select(accounts.c.tenant, figures.bucket_s, figures.width_s, func.sum(figures.energy_uj))
+            .select_from(balances)
+            .join(lines, lines.c.id == figures.line)
+            .join(accounts, accounts.c.id == lines.c.account)
+            .where(accounts.c.tenant != "", figures.bucket_s >= since_s)
+            .group_by(accounts.c.tenant, figures.bucket_s, figures.width_s)
+        )
+        for tenant, bucket_s, width_s, energy_uj in self._connection.execute(query):
+            yield tenant, bucket_s, width_s, int(energy_uj)
+
     def totals(self) -> Iterator[Balance]:
         """Running totals."""
         zero = literal(0)

@@ -21,6 +21,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from app.access.snapshot import Poll, PollAnswer
 from app.carbon.footprint import carbon_settings
 from app.clock import SystemClock
 from app.config import Settings, settings
@@ -32,6 +33,7 @@ from app.errors import JoulekeeperError, NotFound, Unavailable
 from app.ledger.compaction import DAY_S, Retention
 from app.ledger.ring import parse_receipt_id
 from app.ledger.store import Store
+from app.metering.access_desk import open_desk
 from app.metering.census import Leftover, NodeCensus, leftover
 from app.metering.door import Door, DoorPlate
 from app.metering.meter import MeterActor
@@ -72,6 +74,7 @@ class Accountant:
         self._books = ClusterBooks(store, carbon, SystemClock())
         own = [metric for metric in METRICS if metric.pushed_by == "accountant"]
         self._exporter = MetricsExporter(self._books.snapshot, pushed=own)
+        self._access = open_desk(config, self._books.used_by_tenant)
         self._door = Door(self._books.book, ray.util.get_node_ip_address())
         self._closing = threading.Event()
         self._starting = threading.Lock()
@@ -149,13 +152,20 @@ class Accountant:
 
     # Answers
 
-    def report(self, by: ReportKey, since_s: float | None, until_s: float | None) -> Report:
+    @ray.method(concurrency_group="access")
+    def access(self, poll: Poll) -> PollAnswer:
+        """What the gate of a replica or console tells, and what it may let in."""
+        return self._access.answer(poll)
+
+    def report(self, by: ReportKey, since_s: float | None, until_s: float | None, tenant: str | None = None) -> Report:
         """See ClusterBooks.report."""
-        return self._books.report(by, since_s, until_s)
+        return self._books.report(by, since_s, until_s, tenant)
 
     def status(self) -> Status:
         """See ClusterBooks.status."""
         status = self._books.status()
+        if self._access.warnings:
+            status = status.model_copy(update={"warnings": (*status.warnings, *self._access.warnings)})
         if not self._closing.is_set():
             return status
         closed = "the books are closed, nothing is metered; `joulekeeper ledger open` opens them"
@@ -280,7 +290,7 @@ def _translated(error: Exception) -> Exception:
 
 
 _leftover = ray.remote(num_cpus=0, max_retries=1)(leftover)
-AccountantActor = ray.remote(concurrency_groups={"deliveries": 8})(Accountant)
+AccountantActor = ray.remote(concurrency_groups={"deliveries": 8, "access": 2})(Accountant)
 
 
 class BooksClient:
@@ -305,6 +315,11 @@ class BooksClient:
     def deliver(self, delivery: Delivery, timeout_s: float) -> None:
         """Book without the door. Raises Unavailable (nothing is known of it, deliver again), BooksDamaged."""
         _get(self._actor.deliver.remote(delivery), timeout_s)
+
+    def access(self, poll: Poll, timeout_s: float) -> PollAnswer:
+        """Tell and ask for a gate."""
+        answer: PollAnswer = _get(self._actor.access.remote(poll), timeout_s)
+        return answer
 
     def close_books(self) -> int:
         """Have every meter take a closing reading and go; returns how many did."""
@@ -346,9 +361,11 @@ class BooksClient:
         """Exposition text."""
         return _get(self._actor.prometheus.remote(), _CALL_TIMEOUT_S)
 
-    async def areport(self, by: ReportKey, since_s: float | None = None, until_s: float | None = None) -> Report:
-        """Like report."""
-        return await _awaited(self._actor.report.remote(by, since_s, until_s))
+    async def areport(
+        self, by: ReportKey, since_s: float | None = None, until_s: float | None = None, tenant: str | None = None
+    ) -> Report:
+        """Like report; of one tenant if one is named."""
+        return await _awaited(self._actor.report.remote(by, since_s, until_s, tenant))
 
     async def areceipt(self, receipt_id: str, settle_timeout_s: float = 0) -> Receipt:
         """Like receipt."""

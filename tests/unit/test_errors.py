@@ -51,4 +51,11 @@ def test_grpc_statuses_are_names_that_grpc_knows():
 
 def test_a_caller_at_fault_gets_4xx_and_ours_5xx():
     statuses = {error.__name__: error.http_status // 100 for error in CLASSES}
-    assert {name for name, status in statuses.items() if status == 4} == {"InvalidInput", "TooLarge", "NotFound"}
+    at_fault = {"InvalidInput", "TooLarge", "NotFound", "Unauthenticated", "Forbidden", "OverQuota"}
+    assert {name for name, status in statuses.items() if status == 4} == at_fault
+
+
+def test_a_used_up_quota_says_when_to_come_again_and_keeps_it_when_pickled():
+    error = pickle.loads(pickle.dumps(errors.OverQuota("3 requests a second", 0.25)))
+    assert (str(error), error.retry_after_s) == ("3 requests a second", 0.25)
+    assert errors.OverQuota("come again").retry_after_s == 1.0
