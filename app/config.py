@@ -13,13 +13,16 @@ import socket
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from app.models.repository import RepositorySettings
 
 Value = TypeVar("Value")
 
@@ -57,10 +60,32 @@ class Settings(BaseSettings):
     """Seconds a meter waits before it books an interval, so that work reported late still finds its energy."""
     linger_s: float = Field(default=10.0, ge=0)
     """Seconds a meter stays after the last work has left its node."""
+    prepared_workers: int = Field(default=1, ge=0, le=16)
+    """Worker processes that wait on every node, at most as many as models sleep, so that waking one starts no process.
+    Each holds about 200 MB of host memory and no accelerator. 0: none, a cold start takes seconds longer."""
     metering: bool = True
     """Off: no slices, no meters, no receipts; everything else works as before."""
+    access: Literal["open", "required"] = "open"
+    """`open`: this machine alone is served, and nobody is asked. `required`: every call needs an API key or a token;
+    see [access](../serving/access.md)."""
+    access_dir: str = ""
+    """Directory, on the head, of the keys, the rules of access and the audit log. Empty: `access` below the state
+    directory."""
     models: str = ""
-    """Root of the model repository. Empty: `models` below the state directory."""
+    """Root of the model repository: a directory, or a URL such as `s3://bucket/models`. Empty: `models` below the state
+    directory."""
+    models_cache: str = ""
+    """Directory of local copies of models whose repository is not local. Empty: `model-cache` below the state
+    directory."""
+    models_cache_gib: float = Field(default=50.0, ge=0)
+    """GiB that those copies may take; the version opened longest ago goes first."""
+    models_recipients: Annotated[tuple[str, ...], NoDecode] = ()
+    """age public keys (`age1...`), comma separated. Set, the files of every version that is published are encrypted for
+    them."""
+    models_key_file: str = ""
+    """File with the age secret key that opens encrypted versions; `joulekeeper models keygen` writes one."""
+    models_key: SecretStr = SecretStr("")
+    """That key itself, where a file cannot be had."""
     database_url: SecretStr = SecretStr("")
     """SQLAlchemy URL of the accountant's store; its password is never shown. Empty: `books.sqlite` beside the rings."""
     keep_batches_days: float = Field(default=30.0, ge=1)
@@ -74,8 +99,10 @@ class Settings(BaseSettings):
     """Slices a process keeps before the oldest receipt is overwritten; 64 bytes each."""
     receipt_hours: float = Field(default=24.0, gt=0)
     """Age at which the receipts of a process that has ended are deleted."""
+    edge: str = ""
+    """YAML file of `joulekeeper edge`, [its page](../serving/edge.md). Empty: the edge's defaults, on loopback."""
 
-    @field_validator("sensors", mode="before")
+    @field_validator("sensors", "models_recipients", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
@@ -99,14 +126,44 @@ class Settings(BaseSettings):
         return _checked(lambda: sensor_settings(backends=value).backends)
 
     @property
+    def access_directory(self) -> Path:
+        """Where keys and rules of access are, with its default resolved."""
+        return Path(self.access_dir) if self.access_dir else self.state_dir / "access"
+
+    @property
     def models_root(self) -> str:
         """Root of the model repository with its default resolved."""
         return self.models or str(self.state_dir / "models")
 
     @property
+    def repository(self) -> "RepositorySettings":
+        """The model repository with its keys read. Raises InvalidInput for a key file that cannot be read."""
+        from app.models.repository import GIB, RepositorySettings
+
+        return RepositorySettings(
+            self.models_root,
+            self.models_cache or str(self.state_dir / "model-cache"),
+            round(self.models_cache_gib * GIB),
+            self.models_recipients,
+            self.models_key.get_secret_value() or (_secret_key(self.models_key_file) if self.models_key_file else ""),
+        )
+
+    @property
     def store_url(self) -> str:
         """URL of the accountant's store with its default resolved."""
         return self.database_url.get_secret_value() or f"sqlite:///{self.state_dir / 'books.sqlite'}"
+
+
+def _secret_key(path: str) -> str:
+    """The age secret key in a file as `age-keygen` writes it: comments, then the key."""
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"JOULEKEEPER_MODELS_KEY_FILE: {path} cannot be read: {error}") from error
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if len(keys) != 1:
+        raise InvalidInput(f"JOULEKEEPER_MODELS_KEY_FILE: {path} must hold one key, it has {len(keys)}")
+    return keys[0]
 
 
 def _checked(ask: Callable[[], Value]) -> Value:

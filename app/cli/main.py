@@ -13,6 +13,8 @@ from typer.core import TyperGroup
 
 from app.cli import terminal
 from app.cli.deploy import deploy
+from app.cli.edge import certificate, edge
+from app.cli.keys import keys
 from app.cli.ledger import ledger, receipt, report
 from app.cli.models import models
 from app.cli.probe import probe
@@ -58,10 +60,11 @@ def version() -> None:
     typer.echo(f"python {platform.python_version()}, ray {version_of('ray')}, torch {version_of('torch')}")
 
 
-for _command in (probe, settings, watch, report, receipt, train, deploy, version):
+for _command in (probe, settings, watch, report, receipt, train, deploy, edge, certificate, version):
     cli.command()(_command)
 cli.add_typer(ledger, name="ledger")
 cli.add_typer(models, name="models")
+cli.add_typer(keys, name="keys")
 
 
 def main() -> None:

@@ -8,25 +8,36 @@ from datetime import datetime
 
 from fastapi import FastAPI
 
+from app.access.gate import Gate
 from app.console.books import Books
+from app.console.bounds import BoundedBodies
 from app.console.catalogue import Catalogue
 from app.console.faults import answer_in_json
+from app.console.guard import Guard
 from app.console.ledger_api import ledger_router, receipts_router
+from app.console.openapi import publish
 from app.console.page import page_router
-from app.console.server_api import server_router
+from app.console.repository import Repository
+from app.console.server_api import repository_router, server_router
 from app.product import version_of
 
 
-def build_api(books: Books, catalogue: Catalogue, now: Callable[[], datetime]) -> FastAPI:
+def build_api(
+    books: Books, catalogue: Catalogue, repository: Repository, now: Callable[[], datetime], gate: Gate
+) -> FastAPI:
     """The application. FastAPI's own documentation pages load scripts from elsewhere and are off."""
     api = FastAPI(
-        title="Joulekeeper console",
+        title="Joulekeeper",
         version=version_of(),
         docs_url=None,
         redoc_url=None,
-        openapi_url="/api/openapi.json",
+        openapi_url="/openapi.json",
     )
     answer_in_json(api)
-    for router in (page_router(), ledger_router(books, now), receipts_router(books), server_router(catalogue)):
+    api.add_middleware(BoundedBodies)
+    api.add_middleware(Guard, gate=gate)  # added last, asked first: no byte of a stranger's body is read
+    servers = (repository_router(repository), server_router(catalogue))
+    for router in (page_router(), ledger_router(books, now), receipts_router(books), *servers):
         api.include_router(router)
+    publish(api)
     return api

@@ -6,7 +6,9 @@ the deployment at the foot of the file. Used by Serve configs as `import_path: a
 
 import asyncio
 import contextlib
+import logging
 import threading
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -24,8 +26,18 @@ from app.console.books import Books, MendingBooks
 from app.console.catalogue import ServeCatalogue
 from app.console.grpc import ServerCalls
 from app.console.period import local_now
+from app.console.repository import Repository
+from app.console.sleepers import ServeSleepers
 from app.errors import JoulekeeperError, Unavailable
+from app.metering.access_feed import open_gate
 from app.metering.accountant import connect_books
+from app.metering.prestart import Raylet, use_up
+from app.serving.keeper import Keeper
+
+_log = logging.getLogger("ray.serve")
+
+_KEEPER_LOOKS_S = 3.0
+"""Between two looks at which models sleep: each costs Serve's controller some milliseconds."""
 
 
 class ConsoleArgs(BaseModel):
@@ -56,18 +68,37 @@ def _open_books() -> None:
         connect_books(create=settings().metering)
 
 
+def _keep_workers() -> None:
+    """See to it, as long as this process lives, that workers wait prepared where models sleep."""
+    if not ray.is_initialized() or not settings().prepared_workers:
+        return
+    job_id = bytes.fromhex(ray.get_runtime_context().get_job_id())
+    keeper = Keeper(settings().prepared_workers, job_id, Raylet, use_up, SystemClock())
+    while True:
+        time.sleep(_KEEPER_LOOKS_S)
+        try:
+            controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+            details = ray.get(controller.get_serve_instance_details.remote(), timeout=_KEEPER_LOOKS_S)
+            keeper.look(details, ray.nodes())
+        except Exception as error:  # without it a cold start takes longer, that is all
+            _log.debug("no worker is prepared now: %s", error)
+
+
 class Console(ServerCalls):
     """The deployment's class."""
 
     def __init__(self) -> None:
         threading.Thread(target=_open_books, name="open-books", daemon=True).start()
         clock = SystemClock()
+        self.gate = open_gate("console", "default")
         self.catalogue = ServeCatalogue(_serve_details, clock)
+        self.repository = Repository(self.catalogue, ServeSleepers())
         self._now = partial(local_now, clock)
+        threading.Thread(target=_keep_workers, name="keep-workers", daemon=True).start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica, after the constructor: the application is never pickled."""
-        return build_api(MendingBooks(_books), self.catalogue, self._now)
+        return build_api(MendingBooks(_books), self.catalogue, self.repository, self._now, self.gate)
 
 
 ConsoleDeployment = serve.deployment(

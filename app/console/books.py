@@ -16,8 +16,10 @@ Answer = TypeVar("Answer")
 class Books(Protocol):
     """The asynchronous questions of `app.metering.accountant.BooksClient` that the console uses."""
 
-    async def areport(self, by: ReportKey, since_s: float | None = None, until_s: float | None = None) -> Report:
-        """Energy and carbon of a period by group. Raises Unavailable."""
+    async def areport(
+        self, by: ReportKey, since_s: float | None = None, until_s: float | None = None, tenant: str | None = None
+    ) -> Report:
+        """Energy and carbon of a period by group, of one tenant if one is named. Raises Unavailable."""
 
     async def areceipt(self, receipt_id: str, settle_timeout_s: float = 0) -> Receipt:
         """One receipt. Raises NotFound, Unavailable."""
@@ -39,8 +41,10 @@ class MendingBooks:
         self._connect = connect
         self._books: Books | None = None
 
-    async def areport(self, by: ReportKey, since_s: float | None = None, until_s: float | None = None) -> Report:
-        return await self._ask(lambda books: books.areport(by, since_s, until_s))
+    async def areport(
+        self, by: ReportKey, since_s: float | None = None, until_s: float | None = None, tenant: str | None = None
+    ) -> Report:
+        return await self._ask(lambda books: books.areport(by, since_s, until_s, tenant))
 
     async def areceipt(self, receipt_id: str, settle_timeout_s: float = 0) -> Receipt:
         return await self._ask(lambda books: books.areceipt(receipt_id, settle_timeout_s))

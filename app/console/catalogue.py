@@ -26,12 +26,29 @@ _PATIENCE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class DeployedModel:
-    """One Serve application that is a model. `status` as Serve spells it: RUNNING, DEPLOYING, ..."""
+    """One Serve application that is a model."""
 
     name: str
+    """Of the application: the model's, or for a version beside the default one `<model>@<version>`."""
     route: str
     status: str
+    """As Serve spells it: RUNNING, DEPLOYING, ..."""
     deployed_at_s: float
+    version: str = ""
+    """As far as the application's name and arguments tell; a repository's latest is known to the model alone."""
+    running_replicas: int = 0
+    message: str = ""
+    """Serve's words on the status."""
+
+    @property
+    def model(self) -> str:
+        """What clients call it."""
+        return self.name.partition("@")[0]
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether a replica answers at once."""
+        return self.running_replicas > 0
 
 
 class Catalogue(Protocol):
@@ -49,9 +66,28 @@ def deployed_models(details: Mapping[str, Any]) -> tuple[DeployedModel, ...]:
         route = application.get("route_prefix") or config.get("route_prefix") or ""
         if route.startswith(MODELS_PREFIX) and application["status"] != "DELETING":
             found.append(
-                DeployedModel(name, route, application["status"], application.get("last_deployed_time_s", 0.0))
+                DeployedModel(
+                    name,
+                    route,
+                    application["status"],
+                    application.get("last_deployed_time_s", 0.0),
+                    version=_version(name, config.get("args") or {}),
+                    running_replicas=_running_replicas(application),
+                    message=application.get("message", ""),
+                )
             )
     return tuple(sorted(found, key=lambda model: model.name))
+
+
+def _version(application: str, args: Mapping[str, Any]) -> str:
+    source = str(args.get("source", ""))
+    by_default = "1" if source.startswith(("package:", "python:")) else source.partition("@")[2]
+    return application.partition("@")[2] or str(args.get("version", "")) or by_default
+
+
+def _running_replicas(application: Mapping[str, Any]) -> int:
+    deployments = application.get("deployments", {}).values()
+    return sum(replica["state"] == "RUNNING" for each in deployments for replica in each.get("replicas", ()))
 
 
 class ServeCatalogue:

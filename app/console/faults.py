@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from app.access.refusals import headers_of
 from app.errors import JoulekeeperError
 
 logger = logging.getLogger(__name__)
@@ -27,8 +28,8 @@ def answer_in_json(api: FastAPI) -> None:
 
 async def _known(_: Request, error: Exception) -> JSONResponse:
     status = error.http_status if isinstance(error, JoulekeeperError) else 500
-    headers = {"Retry-After": "1"} if status == 503 else None
-    return JSONResponse({"error": str(error)}, status, headers=headers)
+    headers = headers_of(error) if isinstance(error, JoulekeeperError) else ()
+    return JSONResponse({"error": str(error)}, status, headers=dict(headers))
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:

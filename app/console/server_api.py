@@ -4,14 +4,49 @@ Knows nothing of tensors: models answer for themselves below /v2/models/<name>, 
 there is a model that does not exist, or that Serve does not route to yet.
 """
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ValidationError
 
 from app.console.catalogue import Catalogue, DeployedModel
-from app.errors import NotFound, Unavailable
+from app.console.repository import Repository, state_of
+from app.errors import InvalidInput, NotFound, Unavailable
 from app.product import NAME, version_of
+from app.protocol.descriptions import EXTENSIONS
 
 _ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class IndexWanted(BaseModel):
+    """Which models an index shall have."""
+
+    ready: bool = False
+    """Only models that are awake."""
+
+
+class LoadWanted(BaseModel):
+    """Parameters of a load, as Triton has them."""
+
+    parameters: dict[str, Any] = {}
+
+
+Wanted = TypeVar("Wanted", IndexWanted, LoadWanted)
+
+
+async def _read(request: Request, kind: type[Wanted]) -> Wanted:
+    """The body, which may be absent; Triton's clients send it without a content-type."""
+    body = await request.body()
+    try:
+        return kind.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in error.errors())
+        raise InvalidInput(f"the body cannot be read: {faults}; send JSON as /openapi.json says, or nothing") from error
+
+
+def _body(kind: type[BaseModel]) -> dict[str, Any]:
+    return {"requestBody": {"content": {"application/json": {"schema": kind.model_json_schema()}}}}
 
 
 async def refuse_model(catalogue: Catalogue, name: str, *, by_metadata: bool = False) -> None:
@@ -35,7 +70,7 @@ def server_router(catalogue: Catalogue) -> APIRouter:
     @router.get("/v2")
     async def metadata() -> dict[str, object]:
         """Server metadata of the Open Inference Protocol."""
-        return {"name": NAME, "version": version_of(), "extensions": []}
+        return {"name": NAME, "version": version_of(), "extensions": list(EXTENSIONS)}
 
     @router.get("/v2/health/live")
     async def live() -> dict[str, bool]:
@@ -62,6 +97,37 @@ def server_router(catalogue: Catalogue) -> APIRouter:
         return {"object": "list", "data": [_openai_model(model) for model in await catalogue.models()]}
 
     return router
+
+
+def repository_router(repository: Repository) -> APIRouter:
+    """`/v2/repository/*`: what is deployed; a load wakes a model, an unload puts it to sleep."""
+    router = APIRouter()
+
+    @router.post("/v2/repository/index", openapi_extra=_body(IndexWanted))
+    async def index(request: Request) -> list[dict[str, str]]:
+        """Every deployed model and whether it is awake."""
+        wanted = await _read(request, IndexWanted)
+        return [_indexed(model) for model in await repository.index(wanted.ready)]
+
+    @router.post("/v2/repository/models/{name}/load", openapi_extra=_body(LoadWanted), response_class=Response)
+    async def load(name: str, request: Request) -> Response:
+        """Wake a model; answers when it is ready."""
+        wanted = await _read(request, LoadWanted)
+        await repository.load(name, wanted.parameters)
+        return Response()
+
+    @router.post("/v2/repository/models/{name}/unload", response_class=Response)
+    async def unload(name: str) -> Response:
+        """Put a model to sleep: it stays deployed, and the next request wakes it."""
+        await repository.unload(name)
+        return Response()
+
+    return router
+
+
+def _indexed(model: DeployedModel) -> dict[str, str]:
+    state, reason = state_of(model)
+    return {"name": model.model, "version": model.version, "state": state, "reason": reason}
 
 
 def _openai_model(model: DeployedModel) -> dict[str, object]:

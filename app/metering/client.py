@@ -29,7 +29,7 @@ from app.domain.account import Account, load_account
 from app.domain.slice import Resident
 from app.engine.slices import BoardCache, OpenSlice, SliceBook, SliceEnergy
 from app.errors import JoulekeeperError
-from app.ledger.ring import RingHeader, RingWriter
+from app.ledger.ring import Charged, RingHeader, RingWriter
 from app.metering.place import board_path, place, rings_directory
 from app.sensors.process_table import birth_monotonic_ns, process_key
 
@@ -168,6 +168,11 @@ class WorkClient:
         It starts at the birth of this process, or, where that had `waited`, when the client was opened.
         """
         return self._book.begin(load_account(model, version), 1.0, self._born_ns) if self._book else OpenSlice(None)
+
+    @property
+    def charged(self) -> Charged:
+        """What the books have charged to this process so far; nothing with metering off."""
+        return self._book.ring.charged if self._book else Charged(0, 0, 0)
 
     def await_meter(self, timeout_s: float) -> bool:
         """Wait until a meter watches this node, `timeout_s` at most; False if none does, or metering is off.

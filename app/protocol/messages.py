@@ -3,15 +3,19 @@
 Knows nothing of JSON, protobuf or servers; `oip_http` and `oip_grpc` translate from and to these.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from app.domain.tensor import TensorSpec
+from app.domain.tensor import Datatype, TensorSpec
 from app.errors import InvalidInput
+from app.protocol.tensors import item_bytes
 
 Parameter = bool | int | float | str
+
+_NOT_HERE = ("shared_memory_region", "classification")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,32 @@ def check_requested(signature: ModelSignature, requested: tuple[str, ...]) -> tu
         if name not in signature.outputs:
             raise InvalidInput(f"output {name!r} is unknown to {signature.name}; it gives {_listed(signature.outputs)}")
     return requested
+
+
+def only_input(signature: ModelSignature, size_bytes: int) -> tuple[TensorSpec, tuple[int, ...]]:
+    """The input that an undeclared body of `size_bytes` must be, and its shape; for BYTES, all of it is one element.
+
+    Raises InvalidInput unless there is one input, and one free size at most.
+    """
+    specs = list(signature.inputs.values())
+    free = [size for size in specs[0].shape if size == -1] if len(specs) == 1 else []
+    if len(specs) != 1 or (len(free) > 1 and specs[0].datatype is not Datatype.BYTES):
+        raise InvalidInput(
+            f"a body without JSON needs a model with one input and one free size at most; {signature.name} takes "
+            f"{_listed(signature.inputs)}; send JSON before the binary data"
+        )
+    spec = specs[0]
+    if spec.datatype is Datatype.BYTES:
+        return spec, tuple(1 if size == -1 else size for size in spec.shape)
+    row_bytes = math.prod(size for size in spec.shape if size != -1) * item_bytes(spec.datatype)
+    return spec, tuple(size_bytes // max(1, row_bytes) if size == -1 else size for size in spec.shape)
+
+
+def refuse_elsewhere(title: str, parameters: Iterable[str]) -> None:
+    """Raises InvalidInput for parameters of `title` by which Triton finds data elsewhere or answers with classes."""
+    for name in _NOT_HERE:
+        if name in parameters:
+            raise InvalidInput(f"{title}: parameter {name!r} is not supported; send and take tensors in the message")
 
 
 def select_outputs(request: InferRequest, outputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:

@@ -19,15 +19,15 @@ from app.protocol.messages import (
     check_complete,
     check_requested,
     input_spec,
+    refuse_elsewhere,
 )
+from app.protocol.raw_tensors import from_raw, to_raw
 from app.protocol.tensors import (
     bytes_array,
     check_count,
     check_declared,
     check_range,
     dtype_of,
-    from_raw,
-    to_raw,
 )
 
 _FIELDS = {
@@ -56,10 +56,13 @@ def parse_request(message: pb.ModelInferRequest, signature: ModelSignature) -> I
     inputs: dict[str, np.ndarray] = {}
     for position, tensor in enumerate(message.inputs):
         spec = input_spec(signature, tensor.name, inputs)
+        refuse_elsewhere(f"input {tensor.name!r}", tensor.parameters)
         inputs[spec.name] = (
             from_raw(spec, tensor.datatype, tuple(tensor.shape), raw[position]) if raw else _typed(spec, tensor)
         )
     check_complete(signature, inputs)
+    for output in message.outputs:
+        refuse_elsewhere(f"output {output.name!r}", output.parameters)
     requested = check_requested(signature, tuple(output.name for output in message.outputs))
     return InferRequest(message.id, inputs, requested, _from_parameters(message))
 
@@ -74,21 +77,22 @@ def build_response(response: InferResponse, signature: ModelSignature, raw: bool
     for spec, array in zip(specs, response.outputs.values(), strict=True):
         tensor = message.outputs.add(name=spec.name, datatype=spec.datatype, shape=array.shape)
         if raw:
-            message.raw_output_contents.append(to_raw(spec.datatype, array))
+            message.raw_output_contents.append(bytes(to_raw(spec.datatype, array)))
         else:
             getattr(tensor.contents, _FIELDS[spec.datatype]).extend(array.reshape(-1).tolist())
     return message
 
 
-def build_metadata(signature: ModelSignature, platform: str) -> pb.ModelMetadataResponse:
-    """The message that describes the model."""
-    return pb.ModelMetadataResponse(
-        name=signature.name,
-        versions=[signature.version],
-        platform=platform,
-        inputs=[_described(spec) for spec in signature.inputs.values()],
-        outputs=[_described(spec) for spec in signature.outputs.values()],
-    )
+def build_stream_error(request: pb.ModelInferRequest, message: str) -> pb.ModelStreamInferResponse:
+    """The message that tells a stream that `request` failed; its id and model tell which one it was."""
+    named = pb.ModelInferResponse(model_name=request.model_name, model_version=request.model_version, id=request.id)
+    return pb.ModelStreamInferResponse(error_message=message, infer_response=named)
+
+
+def build_stream_response(response: pb.ModelInferResponse) -> pb.ModelStreamInferResponse:
+    """`response` as a message of a stream; it says that its request has no other, as Triton's clients expect."""
+    response.parameters["triton_final_response"].bool_param = True
+    return pb.ModelStreamInferResponse(infer_response=response)
 
 
 def _raw_contents(message: pb.ModelInferRequest) -> list[bytes]:
@@ -133,7 +137,3 @@ def _set_parameter(parameter: pb.InferParameter, value: Parameter) -> None:
         parameter.double_param = value
     else:
         parameter.string_param = value
-
-
-def _described(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
-    return pb.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype, shape=spec.shape)

@@ -1,7 +1,7 @@
-"""Tensors between the wire and numpy: JSON data and raw bytes, with every disagreement named.
+"""Tensors between JSON and numpy, and what every wire checks, with every disagreement named.
 
-Knows nothing of requests, models or servers. Whoever sends data declares its datatype and shape; both must
-fit the model's `TensorSpec`, and the data must fit both.
+Knows nothing of requests, models or servers; raw bytes are in `raw_tensors`. Whoever sends data declares its datatype
+and shape; both must fit the model's `TensorSpec`, and the data must fit both.
 
     >>> spec = TensorSpec("x", Datatype.INT8, (-1, 2))
     >>> from_json(spec, "INT8", [2, 2], [1, 2, 3, 4]).tolist()
@@ -12,7 +12,6 @@ becomes FP32. Whatever does not fit raises InvalidInput.
 """
 
 import math
-import struct
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -48,14 +47,23 @@ _JSON_TYPES: dict[str, tuple[frozenset[type], str]] = {
 }
 """By numpy's kind: the Python types that JSON data may have, and what to call them."""
 
+_MAX_ELEMENTS = 2**40
+
 
 def dtype_of(datatype: Datatype) -> np.dtype[Any]:
     """The numpy type that holds `datatype`."""
     return _DTYPES[datatype]
 
 
+def item_bytes(datatype: Datatype) -> int:
+    """Bytes of one raw number of `datatype`."""
+    return 2 if datatype is Datatype.BF16 else _DTYPES[datatype].itemsize
+
+
 def check_declared(spec: TensorSpec, datatype: object, shape: object) -> tuple[int, ...]:
     """The declared shape, if it and the declared datatype fit `spec`."""
+    if datatype == spec.datatype and type(shape) is list and _fits_plainly(shape, spec.shape):
+        return tuple(shape)
     if datatype != spec.datatype:
         raise InvalidInput(
             f"input {spec.name!r}: datatype must be {spec.datatype}, got {datatype!r}; send {spec.datatype}"
@@ -67,6 +75,11 @@ def check_declared(spec: TensorSpec, datatype: object, shape: object) -> tuple[i
         raise InvalidInput(
             f"input {spec.name!r}: sizes in shape must be >= 0, got {list(sizes)}; send the actual sizes"
         )
+    # Where one size is zero no data bounds the others, and numpy has a limit of its own.
+    if 0 in sizes and math.prod(filter(None, sizes)) > _MAX_ELEMENTS:
+        raise InvalidInput(
+            f"input {spec.name!r}: sizes of an empty tensor may multiply to {_MAX_ELEMENTS}, got {_short(list(sizes))}"
+        )
     fits = len(sizes) == len(spec.shape) and all(
         bound in (-1, size) for size, bound in zip(sizes, spec.shape, strict=True)
     )
@@ -77,14 +90,29 @@ def check_declared(spec: TensorSpec, datatype: object, shape: object) -> tuple[i
     return sizes
 
 
+def _fits_plainly(shape: list[Any], bounds: tuple[int, ...]) -> bool:
+    """Whether nearly every request's case holds: the right number of sizes, all positive, all within bounds."""
+    if len(shape) != len(bounds):
+        return False
+    for size, bound in zip(shape, bounds, strict=True):
+        if type(size) is not int or size < 1 or (size != bound and bound != -1):
+            return False
+    return True
+
+
 def from_json(spec: TensorSpec, datatype: object, shape: object, data: object) -> np.ndarray:
     """The array of JSON `data`: flat in row-major order, or nested as `shape` says."""
     sizes = check_declared(spec, datatype, shape)
     if not isinstance(data, list):
         raise InvalidInput(f"input {spec.name!r}: data must be an array, got {_short(data)}")
-    flat = _flatten(spec, sizes, data)
+    # Going through all of the data costs as much as reading them: once, as a rule.
+    kinds = set(map(type, data))
+    flat = data
+    if list in kinds:
+        flat = _flatten(spec, sizes, data)
+        kinds = set(map(type, flat))
     check_count(spec, sizes, len(flat))
-    _check_types(spec, flat)
+    _check_types(spec, flat, kinds)
     if spec.datatype is Datatype.BYTES:
         return bytes_array([text.encode() for text in flat], sizes)
     return _numbers(spec, flat).reshape(sizes)
@@ -97,36 +125,7 @@ def to_json(datatype: Datatype, array: np.ndarray) -> np.ndarray | list[str]:
     try:
         return [bytes(item).decode() for item in array.reshape(-1)]
     except UnicodeDecodeError as error:
-        raise InvalidInput("a BYTES output is not UTF-8 and cannot be sent as JSON; ask for it by gRPC") from error
-
-
-def from_raw(spec: TensorSpec, datatype: object, shape: object, raw: bytes) -> np.ndarray:
-    """The array of little-endian `raw`; BYTES elements are preceded by their length in four bytes."""
-    sizes = check_declared(spec, datatype, shape)
-    if spec.datatype is Datatype.BYTES:
-        items = _split_raw(spec, raw)
-        check_count(spec, sizes, len(items))
-        return bytes_array(items, sizes)
-    dtype = np.dtype("<u2") if spec.datatype is Datatype.BF16 else _DTYPES[spec.datatype]
-    expected = math.prod(sizes) * dtype.itemsize
-    if len(raw) != expected:
-        raise InvalidInput(
-            f"input {spec.name!r}: shape {list(sizes)} needs {expected} bytes of {spec.datatype}, "
-            f"got {len(raw)}; make them agree"
-        )
-    if spec.datatype is Datatype.BOOL:
-        return np.not_equal(np.frombuffer(raw, np.uint8), 0).reshape(sizes)
-    array = np.frombuffer(raw, dtype)
-    # A copy, because a view of bytes is read-only and torch refuses those.
-    return (_from_bf16(array) if spec.datatype is Datatype.BF16 else array.copy()).reshape(sizes)
-
-
-def to_raw(datatype: Datatype, array: np.ndarray) -> bytes:
-    """Little-endian bytes of `array` in row-major order, as `from_raw` reads them."""
-    if datatype is Datatype.BYTES:
-        return b"".join(struct.pack("<I", len(item)) + item for item in array.reshape(-1))
-    numbers = np.ascontiguousarray(array, dtype=_DTYPES[datatype])
-    return (_to_bf16(numbers) if datatype is Datatype.BF16 else numbers).tobytes()
+        raise InvalidInput("a BYTES output is not UTF-8 and cannot be sent as JSON; ask for binary data") from error
 
 
 def check_count(spec: TensorSpec, sizes: tuple[int, ...], count: int) -> None:
@@ -164,8 +163,6 @@ def _limits(datatype: Datatype) -> tuple[float, float]:
 
 
 def _flatten(spec: TensorSpec, sizes: tuple[int, ...], data: list[Any]) -> list[Any]:
-    if list not in set(map(type, data)):
-        return data
     level: list[Any] = [data]
     for depth, size in enumerate(sizes):
         for part in level:
@@ -179,9 +176,9 @@ def _flatten(spec: TensorSpec, sizes: tuple[int, ...], data: list[Any]) -> list[
     return level
 
 
-def _check_types(spec: TensorSpec, flat: list[Any]) -> None:
+def _check_types(spec: TensorSpec, flat: list[Any], kinds: set[type]) -> None:
     allowed, called = _JSON_TYPES[_DTYPES[spec.datatype].kind]
-    if set(map(type, flat)) <= allowed:
+    if kinds <= allowed:
         return
     position, value = next((i, item) for i, item in enumerate(flat) if type(item) not in allowed)
     raise InvalidInput(
@@ -201,34 +198,6 @@ def _numbers(spec: TensorSpec, flat: list[Any]) -> np.ndarray:
     if dtype.kind == "f" and not np.isfinite(array).all():
         check_range(spec, flat)
     return array
-
-
-def _split_raw(spec: TensorSpec, raw: bytes) -> list[bytes]:
-    items: list[bytes] = []
-    position = 0
-    while position < len(raw):
-        start = position + 4
-        length = int.from_bytes(raw[position:start], "little")
-        position = start + length
-        if position > len(raw):
-            raise InvalidInput(
-                f"input {spec.name!r}: raw BYTES end inside element {len(items)}: {position} bytes needed, "
-                f"got {len(raw)}; precede every element with its length in four little-endian bytes"
-            )
-        items.append(raw[start:position])
-    return items
-
-
-def _from_bf16(halves: np.ndarray) -> np.ndarray:
-    return (halves.astype(np.uint32) << 16).view(np.float32)
-
-
-def _to_bf16(numbers: np.ndarray) -> np.ndarray:
-    bits = numbers.view(np.uint32)
-    # Round to nearest, ties to even; a NaN keeps its top bits and stays one.
-    rounded = bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
-    quiet_nan = bits | np.uint32(0x0040_0000)
-    return (np.where(np.isnan(numbers), quiet_nan, rounded) >> np.uint32(16)).astype("<u2")
 
 
 def _short(value: object) -> str:

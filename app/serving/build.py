@@ -15,10 +15,11 @@ written there replaces a default whole, as Serve has it:
 
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from app.config import settings
 from app.serving.args import ModelArgs, pinned
+from app.serving.autoscale import KeepAlivePolicy
 from app.serving.replica import ServedModel
 
 AUTOSCALING = AutoscalingConfig(
@@ -27,20 +28,26 @@ AUTOSCALING = AutoscalingConfig(
     target_ongoing_requests=8,
     upscale_delay_s=2,
     downscale_delay_s=30,
+    downscale_to_zero_delay_s=0,
     look_back_period_s=2,
     metrics_interval_s=0.5,
+    policy=AutoscalingPolicy(policy_function=KeepAlivePolicy),
 )
-"""From zero and back; one replica until eight requests at a time keep it busy.
+"""From zero and back; one replica until eight requests at a time keep it busy. How long the last one stays is learnt
+(autoscale.py); an `autoscaling_config` in the Serve config has Serve's own policy again, unless it names this one.
 
 `metrics_interval_s` is what a request to a sleeping model waits before its replica starts: with Serve's default of
 10 s a cold start took 9 to 13 s instead of 4.7 s.
 """
 
+MAX_ONGOING_REQUESTS = 128
+"""Twice the rows of a batch as batching comes: one batch runs while the next one forms."""
+
 _model = serve.deployment(
     name="Model",
     autoscaling_config=AUTOSCALING,
     ray_actor_options={"num_cpus": 0.5},
-    max_ongoing_requests=64,
+    max_ongoing_requests=MAX_ONGOING_REQUESTS,
     graceful_shutdown_timeout_s=10,
     graceful_shutdown_wait_loop_s=0.5,
 )(ServedModel)
@@ -48,4 +55,4 @@ _model = serve.deployment(
 
 def model(args: ModelArgs) -> Application:
     """The application that serves one model. Raises InvalidInput or NotFound for a source that cannot be."""
-    return _model.bind(pinned(args, settings().models_root))
+    return _model.bind(pinned(args, settings().repository))

@@ -1,10 +1,11 @@
 """The HTTP door of one model: a bare ASGI application below `/v2/models/<name>`.
 
 Knows nothing of Serve or of what a model is made of. A web framework here costs a fifth to a half of the requests
-per second of a small model, so this is routes, a bounded body and headers by hand.
+per second of a small model, so this is routes and headers by hand.
 
     GET  ""  or /versions/<v>          metadata          GET  .../ready      is it loaded
-    POST .../infer                     inference         HEAD wherever GET is
+    POST .../infer                     inference         GET  .../config     Triton's model configuration
+    HEAD wherever GET is                                 GET  .../stats      what this replica has counted
 
 `infer?settle=true` answers with the settled receipt, or after `settle_timeout_s` seconds with the provisional one.
 Every refusal is `{"error": "..."}` with the status of its class in app/errors.py.
@@ -12,22 +13,29 @@ Every refusal is `{"error": "..."}` with the status of its class in app/errors.p
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-from app.errors import InvalidInput, JoulekeeperError, NotFound, TooLarge
-from app.protocol import oip_http
+from app.access.gate import Caller
+from app.access.refusals import headers_of
+from app.clock import Clock, SystemClock
+from app.errors import InvalidInput, JoulekeeperError, NotFound
+from app.protocol import descriptions
+from app.protocol.coding import CODINGS, preferred
+from app.protocol.model_statistics import ModelCounts
+from app.protocol.oip_http import JSON, Framing, HttpAnswer, HttpInference
+from app.serving.admission import Admission
+from app.serving.args import ModelArgs
+from app.serving.http_body import ClientGone, Receive, Refused, read_body
 from app.serving.metered import MeteredModel
 from app.serving.settling import settle_of_query
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = Mapping[bytes, bytes]
 
 PLATFORM = "joulekeeper"
 
-_LINGER = 4
+_JSON_HEADER = (b"content-type", JSON.encode())
 
 
 @dataclass(slots=True)
@@ -35,29 +43,25 @@ class _Response:
     body: bytes
     status: int = 200
     headers: list[tuple[str, str]] = field(default_factory=list)
-
-
-class _Refused(InvalidInput):
-    """A refusal that only HTTP knows: its own status and headers."""
-
-    def __init__(self, message: str, status: int, *headers: tuple[str, str]) -> None:
-        super().__init__(message)
-        self.http_status = status
-        self.headers = list(headers)
-
-
-class _Gone(Exception):
-    """The client left before its request was complete; there is nobody to answer."""
+    """Without content-type, if that is JSON, and content-length."""
+    media_type: str = JSON
 
 
 class HttpDoor:
     """The ASGI application. Called by one event loop."""
 
-    def __init__(self, model: MeteredModel) -> None:
+    def __init__(
+        self, model: MeteredModel, counts: ModelCounts, admission: Admission, clock: Clock | None = None
+    ) -> None:
         self._model = model
+        self._admission = admission
+        self._counts = counts
+        self._clock = clock or SystemClock()
         self._routes = {
             "": ("GET", self._metadata),
             "ready": ("GET", self._readiness),
+            "config": ("GET", self._config),
+            "stats": ("GET", self._statistics),
             "infer": ("POST", self._infer),
         }
 
@@ -71,10 +75,11 @@ class HttpDoor:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
+            scope["joulekeeper.caller"] = self._admission.of_http(scope)
             response = await self._route(scope)(scope, receive)
         except JoulekeeperError as error:
             response = _refusal(error)
-        except _Gone:
+        except ClientGone:
             return
         await _send(send, response, with_body=scope["method"] != "HEAD")
 
@@ -88,80 +93,116 @@ class HttpDoor:
             self._model.check_version(parts[1])
             parts = parts[2:] or [""]
         if len(parts) > 1 or parts[0] not in self._routes:
-            raise NotFound(f"no path {scope['path']!r}; there are POST .../infer, GET .../ready and GET ...")
+            raise NotFound(
+                f"no path {scope['path']!r}; there are POST .../infer, GET .../ready, .../config, .../stats and GET ..."
+            )
         method, handler = self._routes[parts[0]]
         if scope["method"] != method and not (scope["method"] == "HEAD" and method == "GET"):
-            raise _Refused(f"{scope['path']} does not take {scope['method']}; use {method}", 405, ("allow", method))
+            raise Refused(f"{scope['path']} does not take {scope['method']}; use {method}", 405, ("allow", method))
         return handler
 
     async def _metadata(self, scope: Scope, receive: Receive) -> _Response:
-        return _Response(oip_http.build_metadata(self._model.signature, PLATFORM))
+        return _Response(descriptions.build_metadata(self._model.signature, PLATFORM))
+
+    async def _config(self, scope: Scope, receive: Receive) -> _Response:
+        return _Response(descriptions.build_config(self._model.signature, PLATFORM))
+
+    async def _statistics(self, scope: Scope, receive: Receive) -> _Response:
+        return _Response(descriptions.build_statistics(self._model.signature, self._counts))
 
     async def _readiness(self, scope: Scope, receive: Receive) -> _Response:
         args, ready = self._model.args, self._model.ready
-        return _Response(oip_http.build_readiness(args.name, args.version, ready), 200 if ready else 503)
+        return _Response(descriptions.build_readiness(args.name, args.version, ready), 200 if ready else 503)
 
     async def _infer(self, scope: Scope, receive: Receive) -> _Response:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        _check_encoding(headers)
+        began_ns = self._clock.monotonic_ns()
+        try:
+            response = await self._answer(scope, receive)
+        except JoulekeeperError:
+            self._counts.fail.add(self._clock.monotonic_ns() - began_ns)
+            raise
+        self._counts.success.add(self._clock.monotonic_ns() - began_ns)
+        self._counts.last_inference_ms = self._clock.wall_ns() // 1_000_000
+        return response
+
+    async def _answer(self, scope: Scope, receive: Receive) -> _Response:
+        """Who asks was decided before, from the headers alone: no byte of a stranger's body is read."""
+        headers: Headers = dict(scope["headers"])
+        caller: Caller = scope["joulekeeper.caller"]
+        args, signature = self._model.args, self._model.signature
         settle_s = settle_of_query(scope.get("query_string", b""))
-        body = await _read_body(headers, receive, self._model.args.max_body_bytes)
-        signature = self._model.signature
-        encoded, told = await self._model.answer(
-            partial(oip_http.parse_request, body, signature),
-            partial(oip_http.build_response, signature=signature),
+        framing = _framing(headers, args)
+        declared = headers.get(b"content-length", b"")
+        aligned_after = None if framing.coding else framing.json_bytes
+        body, framing.padding = await read_body(
+            receive, declared, args.max_body_bytes, args.body_timeout_s, aligned_after
+        )
+        inference = HttpInference(body, signature, framing)
+        answer, told = await self._model.answer(
+            inference.decode,
+            inference.encode,
             carrier=scope["headers"],
             settle_s=settle_s,
+            tenant=caller.tenant,
+            # What a compressed body will be is not known before it is read: as much as it may.
+            size_bytes=args.max_body_bytes if framing.coding else len(body),
         )
-        return _Response(encoded, headers=told)
+        self._admission.charge(caller, told)
+        return self._response(answer, told)
+
+    def _response(self, answer: HttpAnswer, told: list[tuple[str, str]]) -> _Response:
+        if answer.json_bytes is not None:
+            told.append(("inference-header-content-length", str(answer.json_bytes)))
+        if answer.coding:
+            self._counts.plain_bytes += answer.plain_bytes
+            self._counts.coded_bytes += len(answer.body)
+            ratio = (answer.plain_bytes - len(answer.body)) / answer.plain_bytes
+            told += [
+                ("content-encoding", answer.coding),
+                ("vary", "accept-encoding"),
+                ("x-joulekeeper-compression_ratio", f"{ratio:.3f}"),
+            ]
+        return _Response(answer.body, headers=told, media_type=answer.media_type)
 
 
-def _check_encoding(headers: Mapping[str, str]) -> None:
-    encoding = headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise _Refused(f"content-encoding {encoding!r} is not supported; send the body as it is", 415)
-    if "inference-header-content-length" in headers:
-        raise InvalidInput("binary tensor data is not supported over HTTP; send `data` as JSON, or use gRPC")
-
-
-async def _read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int) -> bytes:
-    """The whole body. One that is too large is read to its end too, unkept: a client that still sends when its
-    connection closes would never see the refusal. Past `_LINGER` times the bound that courtesy ends."""
-    declared = headers.get("content-length", "")
-    expected = int(declared) if declared.isdecimal() else 0
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        if max(size, expected) > _LINGER * max_bytes:
-            raise _too_large(f"more than {_LINGER * max_bytes}", max_bytes, ("connection", "close"))
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        size += len(chunk := message.get("body", b""))
-        if size <= max_bytes:
-            chunks.append(chunk)
-        else:
-            chunks.clear()
-        if not message.get("more_body", False):
-            break
-    if size > max_bytes:
-        raise _too_large(str(size), max_bytes)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _too_large(size: str, max_bytes: int, *headers: tuple[str, str]) -> _Refused:
-    message = f"the body has {size} bytes, at most {max_bytes} are read; send fewer rows per request"
-    return _Refused(message, TooLarge.http_status, *headers)
+def _framing(headers: Headers, args: ModelArgs) -> Framing:
+    """What the headers say of the body and of the answer wanted. Raises Refused, InvalidInput."""
+    framing = Framing(max_bytes=args.max_body_bytes, answer_coding_over_bytes=args.compress_over_bytes)
+    length = headers.get(b"inference-header-content-length")
+    if length is not None:
+        if not length.isdigit() or len(length) > 18:
+            raise InvalidInput(
+                f"Inference-Header-Content-Length must be a whole number of bytes, got {length.decode('latin-1')!r}"
+            )
+        framing.json_bytes = int(length)
+    coding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+    if coding not in ("", "identity"):
+        if coding not in CODINGS:
+            raise Refused(
+                f"content-encoding {coding!r} is not supported; use one of {', '.join(CODINGS)}, or none",
+                415,
+                ("accept-encoding", ", ".join(CODINGS)),
+            )
+        framing.coding = coding
+    accepted = headers.get(b"accept-encoding")
+    if accepted is not None:
+        framing.answer_coding = preferred(accepted.decode("latin-1"))
+    return framing
 
 
 def _refusal(error: JoulekeeperError) -> _Response:
-    headers = error.headers if isinstance(error, _Refused) else []
-    return _Response(oip_http.build_error(str(error)), error.http_status, headers)
+    headers = error.headers if isinstance(error, Refused) else headers_of(error)
+    return _Response(descriptions.build_error(str(error)), error.http_status, headers)
+
+
+async def send_refusal(send: Send, error: JoulekeeperError) -> None:
+    """Answer a request that never reached a door."""
+    await _send(send, _refusal(error), with_body=True)
 
 
 async def _send(send: Send, response: _Response, with_body: bool) -> None:
     headers = [
-        (b"content-type", oip_http.JSON.encode()),
+        _JSON_HEADER if response.media_type is JSON else (b"content-type", response.media_type.encode()),
         (b"content-length", str(len(response.body)).encode()),
         *((name.encode(), value.encode()) for name, value in response.headers),
     ]

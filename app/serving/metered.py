@@ -1,8 +1,8 @@
 """A loaded model whose every inference is a slice of work on the books.
 
-Knows nothing of Serve, HTTP or gRPC: a door hands in how to decode its request and how to encode its response. One
-thread does all of it - load, decode, run, encode - so that the event loop stays free for health checks, a runner sees
-one call at a time, and a slice begins when work begins, not while a request waits.
+Knows nothing of Serve, HTTP or gRPC: a door hands in how to decode its request and how to encode its response, and
+cannot tell what is done in between (pipeline.py). A runner sees one call at a time, and a slice begins when work
+begins, not while a request waits.
 
     model = MeteredModel(args, client, load_runner)
     await model.load()
@@ -11,46 +11,63 @@ one call at a time, and a slice begins when work begins, not while a request wai
 `answer` raises JoulekeeperError and nothing else.
 """
 
-import asyncio
 import logging
-import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
-from app.domain.account import request_account
-from app.domain.tensor import Datatype, TensorSpec
+from app.clock import SystemClock
+from app.domain.account import Account, request_account
 from app.errors import JoulekeeperError, NotFound, Unavailable
-from app.protocol.messages import InferRequest, InferResponse, ModelSignature, select_outputs
-from app.protocol.tensors import bytes_array, dtype_of
+from app.protocol.messages import InferRequest, InferResponse, ModelSignature
+from app.protocol.model_statistics import ModelCounts
 from app.serving.args import ModelArgs
-from app.serving.receipts import Receipt, as_metadata, receipt_of
-from app.serving.settling import settled
+from app.serving.lane import Lane
+from app.serving.pipeline import Pipeline, open_pipeline
+from app.serving.receipts import Receipt, as_metadata
+from app.serving.shadow import SHADOW_TENANT, ShadowSender
+from app.serving.usage import Usage
+from app.serving.warm_up import load_warm
 from app.telemetry.tracing import Carrier, RequestSpan, request_span
 
 if TYPE_CHECKING:
-    from app.metering.client import OpenSlice, WorkClient
+    from app.metering.client import WorkClient
     from app.models.runners.base import Runner
 
 Encoded = TypeVar("Encoded")
-Result = TypeVar("Result")
 
 _log = logging.getLogger("ray.serve")
+
+_TENANTS = 1024  # whose accounts are kept ready
 
 
 class MeteredModel:
     """One model version and the client of its meter. Used from one event loop."""
 
-    def __init__(self, args: ModelArgs, client: "WorkClient", load_runner: Callable[[ModelArgs], "Runner"]) -> None:
+    def __init__(
+        self,
+        args: ModelArgs,
+        client: "WorkClient",
+        load_runner: Callable[[ModelArgs], "Runner"],
+        counts: ModelCounts | None = None,
+    ) -> None:
         self.args = args
+        self._counts = counts or ModelCounts()
         self._client = client
         self._load_runner = load_runner
-        self._runner: Runner | None = None
+        self._pipeline: Pipeline | None = None
         self._signature: ModelSignature | None = None
-        self._account = request_account(args.tenant, args.name, args.version)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        # Lets one tenant's requests have one account object: the ring knows it again without looking it up.
+        self._account_of = lru_cache(_TENANTS)(self._new_account)
+        self._span_name = f"{args.name} infer"
+        self.lane = Lane()
+        """Where its work is done."""
+        self.usage = Usage(SystemClock())
+        """When it was asked."""
+        self.memory_bytes = 0
+        """What the loaded model holds; 0 before it is loaded."""
+        self.shadow: ShadowSender | None = None
+        """Who sends copies of answered requests to other versions."""
 
     @property
     def label(self) -> str:
@@ -60,7 +77,7 @@ class MeteredModel:
     @property
     def ready(self) -> bool:
         """Whether requests are answered."""
-        return self._runner is not None
+        return self._pipeline is not None
 
     @property
     def signature(self) -> ModelSignature:
@@ -75,14 +92,17 @@ class MeteredModel:
             raise NotFound(f"{self.args.name} has no version {version!r} here; {self.args.version} is served")
 
     async def load(self) -> None:
-        """Load the runner and run it once; charged to `load` from the birth of this process."""
+        """Load the runner and run it a few times; charged to `load` from the birth of this process."""
         work = self._client.begin_load(self.args.name, self.args.version)
         try:
-            runner = await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
+            runner, run_ns = await self.lane.hop(load_warm, self.args, self._load_runner)
         finally:
             work.end()
+        self.lane.begin_at(run_ns)
+        self.memory_bytes = runner.memory_bytes
+        pipeline = open_pipeline(self.args, runner, self.lane, self._client, self._counts)
         self._signature = ModelSignature.of(self.args.name, self.args.version, runner.inputs, runner.outputs)
-        self._runner = runner
+        self._pipeline = pipeline
 
     async def answer(
         self,
@@ -90,42 +110,76 @@ class MeteredModel:
         encode: Callable[[InferResponse], Encoded],
         carrier: Carrier = (),
         settle_s: float = 0.0,
+        tenant: str | None = None,
+        size_bytes: int = 0,
     ) -> tuple[Encoded, list[tuple[str, str]]]:
         """Decode, run and encode one request; returns with it the headers of its response, receipt and trace.
 
         `carrier` holds the caller's trace context. For `settle_s` at most it waits for the settled receipt, and lets
-        others run meanwhile. What fails inside the model is logged, and told by its type.
+        others run meanwhile. `tenant` is charged, None: the model's own. `size_bytes` of the request as it will be
+        decoded tell whether reading it may keep the event loop. What fails inside the model is logged, and told by its
+        type.
         """
-        with request_span(f"{self.args.name} infer", carrier) as span:
-            if settle_s:
-                request, outputs, work = await self._in_thread(self._infer, decode)
-                await settled(work, settle_s)
-                encoded, receipt = await self._in_thread(_encoded, encode, request, outputs, work)
-            else:
-                encoded, receipt = await self._in_thread(self._answer, decode, encode)
-            if span.is_recording:
-                self._describe(span, receipt)
+        if self.shadow and tenant != SHADOW_TENANT:
+            copied = self.shadow.copied(decode)
+            answer = await self._answer(copied, encode, carrier, settle_s, tenant, size_bytes)
+            self.shadow.offer(copied.inputs)
+            return answer
+        return await self._answer(decode, encode, carrier, settle_s, tenant, size_bytes)
+
+    async def _answer(
+        self,
+        decode: Callable[[], InferRequest],
+        encode: Callable[[InferResponse], Encoded],
+        carrier: Carrier,
+        settle_s: float,
+        tenant: str | None,
+        size_bytes: int,
+    ) -> tuple[Encoded, list[tuple[str, str]]]:
+        account = self._account_of(tenant or self.args.tenant)
+        self.usage.begin()
+        with request_span(self._span_name, carrier) as span:
+            try:
+                encoded, receipt = await self._loaded().answer(decode, encode, account, settle_s, size_bytes)
+            except JoulekeeperError:
+                raise
+            except Exception as error:
+                raise self._failed(error) from error
+            finally:
+                self.usage.end()
+            if not span.is_recording:
+                return encoded, as_metadata(receipt)
+            self._describe(span, receipt)
         return encoded, [*as_metadata(receipt), *span.headers.items()]
+
+    def stats(self) -> dict[str, float]:
+        """When it was asked (`Usage.stats`), and what its process was charged for the load and for staying warm."""
+        charged = self._client.charged
+        return self.usage.stats() | {"load_uj": float(charged.load_uj), "warm_uj": float(charged.warm_uj)}
 
     def close(self) -> None:
         """Stop answering and leave the meter; safe to call twice."""
-        self._runner = None
-        self._thread.shutdown(wait=False)
+        if self._pipeline:
+            self._pipeline.close()
+            self._pipeline = None
+        if self.shadow:
+            self.shadow.close()
+        self.lane.close()
         self._client.close()
 
-    async def _in_thread(self, step: Callable[..., Result], *arguments: object) -> Result:
-        if self._runner is None:
+    def _loaded(self) -> Pipeline:
+        if self._pipeline is None:
             raise self._unavailable()
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._thread, step, *arguments)
-        except JoulekeeperError:
-            raise
-        except Exception as error:
-            _log.exception("%s failed", self.label)
-            raise JoulekeeperError(
-                f"{self.label} failed with {type(error).__name__}; the replica's log has the details"
-            ) from error
+        return self._pipeline
+
+    def _new_account(self, tenant: str) -> Account:
+        return request_account(tenant, self.args.name, self.args.version)
+
+    def _failed(self, error: Exception) -> JoulekeeperError:
+        if self._pipeline is None:  # closed while it waited
+            return self._unavailable()
+        _log.error("%s failed", self.label, exc_info=error)
+        return JoulekeeperError(f"{self.label} failed with {type(error).__name__}; the replica's log has the details")
 
     def _describe(self, span: RequestSpan, receipt: Receipt) -> None:
         span.set("joulekeeper.model", self.args.name)
@@ -135,51 +189,3 @@ class MeteredModel:
 
     def _unavailable(self) -> Unavailable:
         return Unavailable(f"{self.label} is not loaded; try again in a moment")
-
-    def _load(self) -> "Runner":
-        runner = self._load_runner(self.args)
-        _limit_threads(self.args.torch_threads)
-        runner.run({spec.name: _sample(spec) for spec in runner.inputs})
-        return runner
-
-    def _answer(
-        self, decode: Callable[[], InferRequest], encode: Callable[[InferResponse], Encoded]
-    ) -> tuple[Encoded, Receipt]:
-        return _encoded(encode, *self._infer(decode))
-
-    def _infer(self, decode: Callable[[], InferRequest]) -> tuple[InferRequest, dict[str, np.ndarray], "OpenSlice"]:
-        runner = self._runner
-        if runner is None:
-            raise self._unavailable()
-        mark = self._client.mark()
-        request = decode()
-        # Reading the request is work for it; one that cannot be read has no receipt, and no slice.
-        work = self._client.begin(self._account, weight=runner.weight(request.inputs), since=mark)
-        try:
-            outputs = runner.run(request.inputs)
-        finally:
-            work.end()
-        return request, outputs, work
-
-
-def _encoded(
-    encode: Callable[[InferResponse], Encoded],
-    request: InferRequest,
-    outputs: dict[str, np.ndarray],
-    work: "OpenSlice",
-) -> tuple[Encoded, Receipt]:
-    receipt = receipt_of(work)
-    return encode(InferResponse(request.id, select_outputs(request, outputs), receipt)), receipt
-
-
-def _limit_threads(count: int) -> None:
-    # Only where the runner brought torch; it starts with OMP_NUM_THREADS, which Ray derives from num_cpus.
-    if count and "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(count)
-
-
-def _sample(spec: TensorSpec) -> np.ndarray:
-    sizes = tuple(1 if size == -1 else size for size in spec.shape)
-    if spec.datatype is Datatype.BYTES:
-        return bytes_array([b"warm up"] * int(np.prod(sizes)), sizes)
-    return np.zeros(sizes, dtype_of(spec.datatype))

@@ -17,7 +17,7 @@ PREFIX = "x-joulekeeper-"
 Receipt = dict[str, Parameter]
 
 
-_NAMES = ("receipt_id", "energy_uj", "carbon_ugco2e", "grade", "provisional")
+_NAMES = ("receipt_id", "energy_uj", "carbon_ugco2e", "grade", "provisional", "cache", "saved_uj")
 _HEADERS = {name: PREFIX + name for name in _NAMES}
 """Every header costs a small model's request more than computing what is in it: the shares are no headers."""
 

@@ -1,33 +1,35 @@
 """One replica of one model: the doors, HTTP and gRPC, to a metered model.
 
 A plain class, tested as such; Serve's wrapper is at the foot. Serve finds the HTTP door through
-`__serve_build_asgi_app__` and calls the gRPC methods by the names of the service. Imports nothing heavy: the process
+`__serve_build_asgi_app__` and the gRPC methods by their names in the service. Imports nothing heavy: the process
 joins the books (`open_client`) before the runner brings torch, so that its cold start is charged to `load`.
 """
 
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
-import grpc
+import numpy as np
 from ray import serve
 
+from app.access.gate import Gate
 from app.config import settings
 from app.domain.account import warm_account
-from app.errors import JoulekeeperError, NotFound, TooLarge, Unavailable
-from app.product import NAME, version_of
-from app.protocol import oip_grpc
-from app.protocol.generated import open_inference_pb2 as pb
+from app.errors import Unavailable
+from app.metering.access_feed import open_gate
+from app.protocol.messages import InferRequest
+from app.protocol.model_statistics import ModelCounts
+from app.serving.admission import Admission
 from app.serving.args import ModelArgs
-from app.serving.http_door import PLATFORM, HttpDoor
+from app.serving.grpc_door import GrpcDoor
+from app.serving.http_door import HttpDoor
 from app.serving.metered import MeteredModel
-from app.serving.settling import settle_of_metadata
+from app.serving.shadow import SHADOW_TENANT, ShadowSender
+from app.serving.traffic import application_of
 
 if TYPE_CHECKING:
     from app.metering.client import WorkClient
     from app.models.runners.base import Runner
-
-Reply = TypeVar("Reply")
 
 
 def open_client(args: ModelArgs) -> "WorkClient":
@@ -42,11 +44,16 @@ def load_runner(args: ModelArgs) -> "Runner":
     """The runner that `args` ask for. Raises what app/models/runners/load.py raises."""
     from app.models.runners.load import load_runner
 
-    return load_runner(args.source, device=_device(args.device), repository_root=settings().models_root)
+    return load_runner(
+        args.source,
+        device=_device(args.device),
+        repository=settings().repository,
+        source_args=args.source_args,
+    )
 
 
-class ModelReplica:
-    """Answers once `load` has returned. The gRPC methods never raise: what went wrong is in the context."""
+class ModelReplica(GrpcDoor):
+    """Answers once `load` has returned."""
 
     def __init__(
         self,
@@ -54,13 +61,36 @@ class ModelReplica:
         *,
         open_client: Callable[[ModelArgs], "WorkClient"] = open_client,
         load_runner: Callable[[ModelArgs], "Runner"] = load_runner,
+        open_gate: Callable[[str, str], Gate] = open_gate,
+        counts: ModelCounts | None = None,
     ) -> None:
-        self.model = MeteredModel(args, open_client(args), load_runner)
-        self.http = HttpDoor(self.model)
+        self.admission = Admission(open_gate(f"{args.name}@{args.version}", args.tenant), args.name)
+        self.counts = counts or ModelCounts()
+        self.model = MeteredModel(args, self.admission.counted(open_client(args)), load_runner, self.counts)
+        if args.shadow:
+            self.model.shadow = ShadowSender(args.shadow, VersionHandles(args.name, args.version).send)
+        self._rested_at = -1
+        self.http = HttpDoor(self.model, self.counts, self.admission)
 
     async def load(self) -> None:
         """Bring the model into service."""
         await self.model.load()
+
+    async def take_copy(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Answer a copy of another version's request, for nobody; called through Serve's handle only."""
+        await self.model.answer(lambda: InferRequest("", dict(inputs)), lambda _: b"", tenant=SHADOW_TENANT)
+
+    async def wake(self) -> None:
+        """Nothing: whoever is answered has woken the model."""
+
+    async def let_sleep(self) -> None:
+        """Ask to be put to sleep, as soon as nobody is served any more; the next request takes that back."""
+        self._rested_at = self.counts.success.count
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve's autoscaling policy (autoscale.py) hears of this replica: `MeteredModel.stats`, and
+        `sleep_wanted`, 1 from a wish to sleep to the next request that is answered."""
+        return self.model.stats() | {"sleep_wanted": float(self._rested_at == self.counts.success.count)}
 
     def check_health(self) -> None:
         """Raises Unavailable when the model does not answer any more."""
@@ -75,65 +105,26 @@ class ModelReplica:
         if "model" in self.__dict__:
             self.model.close()
 
-    async def ModelInfer(self, request: pb.ModelInferRequest, grpc_context: Any) -> pb.ModelInferResponse:
+
+class VersionHandles:
+    """The ways to the other versions of a model, found when they are first used."""
+
+    def __init__(self, model: str, own_version: str) -> None:
+        self._model, self._own_version = model, own_version
+        self._found: dict[str, Any] = {}
+
+    async def send(self, version: str, inputs: Mapping[str, np.ndarray]) -> None:
+        """Have `version` answer `inputs`. Raises what Serve raises where it is not deployed."""
+        if version not in self._found:
+            application = application_of(self._model, version, self._own_version)
+            # Asks the controller, and waits for it.
+            self._found[version] = await asyncio.to_thread(serve.get_app_handle, application)
         try:
-            self._check_target(request.model_name, request.model_version)
-            _check_size(request, self.model.args.max_body_bytes)
-            signature, metadata = self.model.signature, grpc_context.invocation_metadata()
-            response, told = await self.model.answer(
-                partial(oip_grpc.parse_request, request, signature),
-                partial(oip_grpc.build_response, signature=signature, raw=bool(request.raw_input_contents)),
-                carrier=metadata,
-                settle_s=settle_of_metadata(metadata),
-            )
-        except JoulekeeperError as error:
-            return _refused(grpc_context, error, pb.ModelInferResponse())
-        grpc_context.set_trailing_metadata(told)
-        return response
-
-    async def ModelMetadata(self, request: pb.ModelMetadataRequest, grpc_context: Any) -> pb.ModelMetadataResponse:
-        try:
-            self._check_target(request.name, request.version)
-            return oip_grpc.build_metadata(self.model.signature, PLATFORM)
-        except JoulekeeperError as error:
-            return _refused(grpc_context, error, pb.ModelMetadataResponse())
-
-    async def ModelReady(self, request: pb.ModelReadyRequest, grpc_context: Any) -> pb.ModelReadyResponse:
-        try:
-            self._check_target(request.name, request.version)
-            return pb.ModelReadyResponse(ready=self.model.ready)
-        except JoulekeeperError as error:
-            return _refused(grpc_context, error, pb.ModelReadyResponse())
-
-    async def ServerLive(self, request: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
-        return pb.ServerLiveResponse(live=True)
-
-    async def ServerReady(self, request: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
-        return pb.ServerReadyResponse(ready=self.model.ready)
-
-    async def ServerMetadata(self, request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
-        return pb.ServerMetadataResponse(name=NAME, version=version_of(), extensions=[])
-
-    def _check_target(self, name: str, version: str) -> None:
-        if name != self.model.args.name:
-            raise NotFound(
-                f"model {name!r} is not served by this application, which serves {self.model.label}; "
-                "set the metadata `application` to the model's name"
-            )
-        self.model.check_version(version)
-
-
-def _refused(grpc_context: Any, error: JoulekeeperError, empty: Reply) -> Reply:
-    # Raising would make Serve log a traceback for every mistake of a client.
-    grpc_context.set_code(grpc.StatusCode[error.grpc_status])
-    grpc_context.set_details(str(error))
-    return empty
-
-
-def _check_size(request: pb.ModelInferRequest, max_bytes: int) -> None:
-    size = request.ByteSize()
-    if size > max_bytes:
-        raise TooLarge(f"the request has {size} bytes, at most {max_bytes} are read; send fewer rows per request")
+            await self._found[version].take_copy.remote(dict(inputs))
+        except Exception:
+            # It may have been deployed anew.
+            self._found.pop(version, None)
+            raise
 
 
 def _device(wanted: str) -> str:

@@ -16,6 +16,8 @@ class NoopRunner:
     inputs = (TensorSpec("x", Datatype.FP32, (-1,)),)
     outputs = (TensorSpec("y", Datatype.FP32, (-1,)),)
     max_rows = 1024
+    batch = True
+    memory_bytes = 0
 
     def __init__(self, name: str, version: str) -> None:
         self.name, self.version = name, version

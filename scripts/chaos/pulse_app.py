@@ -22,6 +22,8 @@ class PulseRunner:
     inputs = (TensorSpec("x", Datatype.FP32, (-1,)),)
     outputs = (TensorSpec("y", Datatype.FP32, (-1,)),)
     max_rows = 1024
+    batch = True
+    memory_bytes = 0
 
     def __init__(self, name: str, version: str) -> None:
         self.name, self.version = name, version

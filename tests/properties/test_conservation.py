@@ -85,7 +85,8 @@ def test_cutting_an_interval_in_two_changes_nothing_but_rounding(
     whole = attribute(delta(kind, energy_uj, DeltaKind.NORMAL), [one], Others(), 0.0).by_slice[0]
     first = attribute(delta(kind, first_uj, DeltaKind.NORMAL, START_NS, cut_ns), [one], Others(), 0.0)
     second = attribute(delta(kind, energy_uj - first_uj, DeltaKind.NORMAL, cut_ns, END_NS), [one], Others(), 0.0)
-    assert abs(whole - first.by_slice[0] - second.by_slice[0]).max() <= 3 + energy_uj * 1e-12
+    # each of three divisions rounds twice: what slices get of the interval, and what each of them gets
+    assert abs(whole - first.by_slice[0] - second.by_slice[0]).max() <= 6 + energy_uj * 1e-12
 
 
 @settings(deadline=None)

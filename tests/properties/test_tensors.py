@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.tensor import Datatype, TensorSpec
-from app.protocol.tensors import bytes_array, dtype_of, from_json, from_raw, to_json, to_raw
+from app.protocol.raw_tensors import from_raw, to_raw
+from app.protocol.tensors import bytes_array, dtype_of, from_json, to_json
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 NUMERIC = [datatype for datatype in Datatype if datatype not in (Datatype.BYTES, Datatype.BF16)]

@@ -14,7 +14,7 @@ import orjson
 import pytest
 import yaml
 
-from app.models.repository import ModelRepository
+from app.models.repository import RepositorySettings, open_repository
 from app.training.data import load_data
 from tests.fixtures.ray_cluster import DASHBOARD, ROOT, RayCluster
 
@@ -56,7 +56,7 @@ def test_a_submitted_job_trains_a_model_that_is_served_beside_the_quickstart(clu
     job = [str(BIN / "ray"), "job", "submit", "--address", DASHBOARD, "--working-dir", "."]
     done = run(state, *job, "--", "python", "-m", "app", "train", "deployments/jobs/digits.yaml")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    card = ModelRepository(state / "models").card("digits", "1")
+    card = open_repository(RepositorySettings(str(state / "models"))).card("digits", "1")
     assert card.metrics["accuracy"] >= 0.97
     assert card.energy.energy_uj > 0
 

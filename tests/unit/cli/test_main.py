@@ -16,7 +16,19 @@ ROOT = Path(__file__).parents[3]
 def test_help_names_every_command(call: Callable[..., Any]) -> None:
     result = call("--help")
     assert result.exit_code == 0
-    for name in ("probe", "watch", "report", "receipt", "ledger", "train", "models", "deploy", "version"):
+    for name in (
+        "probe",
+        "watch",
+        "report",
+        "receipt",
+        "ledger",
+        "train",
+        "models",
+        "deploy",
+        "edge",
+        "certificate",
+        "version",
+    ):
         assert name in result.stdout
 
 

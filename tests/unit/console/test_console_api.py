@@ -13,8 +13,10 @@ from fastapi.testclient import TestClient
 from app.console import page
 from app.console.api import build_api
 from app.console.catalogue import DeployedModel
+from app.console.repository import Repository
 from app.engine.views import DeviceStatus, NodeStatus, Receipt, Receipts, Report, ReportKey, ReportRow, Status
 from app.errors import NotFound, Unavailable
+from app.metering.access_feed import open_gate
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 RECEIPT_ID = "0123456789abcdef-0000000000000001"
@@ -27,8 +29,10 @@ class FakeBooks:
         self.asked: list[tuple[object, ...]] = []
         self.gone = False
 
-    async def areport(self, by: ReportKey, since_s: float | None = None, until_s: float | None = None) -> Report:
-        self.asked.append((by, since_s, until_s))
+    async def areport(
+        self, by: ReportKey, since_s: float | None = None, until_s: float | None = None, tenant: str | None = None
+    ) -> Report:
+        self.asked.append((by, since_s, until_s) if tenant is None else (by, since_s, until_s, tenant))
         row = ReportRow(
             group={by: "minilm"},
             energy_uj=10,
@@ -128,9 +132,31 @@ def catalogue() -> FakeCatalogue:
     return FakeCatalogue()
 
 
+class FakeSleepers:
+    """Remembers who was woken and who put to sleep."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    async def wake(self, application: str) -> None:
+        self.asked.append(("wake", application))
+
+    async def let_sleep(self, application: str) -> None:
+        self.asked.append(("let_sleep", application))
+
+
 @pytest.fixture
-def client(books: FakeBooks, catalogue: FakeCatalogue) -> Iterator[TestClient]:
-    with TestClient(build_api(books, catalogue, lambda: NOON), raise_server_exceptions=False) as client:
+def sleepers() -> FakeSleepers:
+    return FakeSleepers()
+
+
+@pytest.fixture
+def client(books: FakeBooks, catalogue: FakeCatalogue, sleepers: FakeSleepers) -> Iterator[TestClient]:
+    with TestClient(
+        build_api(books, catalogue, Repository(catalogue, sleepers), lambda: NOON, open_gate("console", "default")),
+        raise_server_exceptions=False,
+        client=("127.0.0.1", 4711),
+    ) as client:
         yield client
 
 
@@ -226,7 +252,7 @@ def test_an_unknown_receipt_is_a_404(client: TestClient) -> None:
 
 def test_the_server_level_of_open_inference(client: TestClient, catalogue: FakeCatalogue) -> None:
     metadata = client.get("/v2").json()
-    assert (metadata["name"], metadata["extensions"]) == ("joulekeeper", [])
+    assert (metadata["name"], metadata["extensions"][0]) == ("joulekeeper", "binary_tensor_data")
     assert client.get("/v2/health/live").json() == {"live": True}
     assert client.get("/v2/health/ready").json() == {"ready": True}
     catalogue.gone = True

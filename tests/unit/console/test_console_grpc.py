@@ -8,6 +8,7 @@ import pytest
 from app.console.catalogue import DeployedModel
 from app.console.grpc import ServerCalls
 from app.errors import Unavailable
+from app.metering.access_feed import open_gate
 from app.protocol.generated import open_inference_pb2 as pb
 
 
@@ -29,12 +30,19 @@ class FakeContext:
     def set_code(self, code: grpc.StatusCode) -> None:
         self.code = code
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:4711"
+
+    def set_trailing_metadata(self, metadata: object) -> None:
+        pass
+
     def set_details(self, details: str) -> None:
         self.details = details
 
 
 def _calls(*models: DeployedModel, gone: bool = False) -> ServerCalls:
     calls = ServerCalls()
+    calls.gate = open_gate("console", "default")
     calls.catalogue = FakeCatalogue(*models, gone=gone)
     return calls
 
@@ -46,7 +54,7 @@ def test_the_server_lives_is_ready_and_says_who_it_is() -> None:
     calls = _calls(MINILM)
     assert asyncio.run(calls.ServerLive(pb.ServerLiveRequest())).live
     assert asyncio.run(calls.ServerReady(pb.ServerReadyRequest())).ready
-    assert asyncio.run(calls.ServerMetadata(pb.ServerMetadataRequest())).name == "joulekeeper"
+    assert asyncio.run(calls.ServerMetadata(pb.ServerMetadataRequest(), FakeContext())).name == "joulekeeper"
 
 
 def test_the_server_is_not_ready_while_nobody_knows_the_models() -> None:

@@ -156,6 +156,21 @@ def test_slices_of_one_batch_are_estimated_by_their_weights(book: SliceBook, boa
     assert (light.energy().energy_uj, heavy.energy().energy_uj) == (43_333, 3 * 43_333 + 1)
 
 
+def test_slices_of_an_open_batch_begin_and_end_together_and_are_estimated_by_their_weights(
+    book: SliceBook, board: BoardWriter, clock: ManualClock
+):
+    board.write(clock.monotonic_ns(), 0.0, [PACED_HOST])
+    begun = book.mark()
+    light, heavy = book.begin_together([(REQUEST, 1.0), (REQUEST, 3.0)], begun)
+    clock.advance(10 * NS_PER_MS)
+    clock.work(4 * NS_PER_MS)
+    rows = RingReader(book.ring.path).records[:2]
+    assert [int(row["end_ns"]) for row in rows] == [0, 0]
+    book.end_together([light, heavy])
+    assert {(int(row["start_ns"]), int(row["end_ns"])) for row in rows} == {(begun, clock.monotonic_ns())}
+    assert (light.energy().energy_uj, heavy.energy().energy_uj) == (43_333, 3 * 43_333 + 1)
+
+
 def test_shares_are_by_energy_among_what_was_booked_or_told(book: SliceBook):
     """A load of 1,000 uJ: all of it for the first, a third for the second that used half as much as the first; once
     the books know of 400 uJ, those count."""

@@ -62,6 +62,17 @@ def test_a_load_begins_with_the_birth_of_the_process(client: WorkClient):
     assert row["start_ns"] == ring.header.born_ns < row["end_ns"]
 
 
+def test_the_load_of_a_process_that_waited_prepared_begins_when_it_was_needed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(WorkClient, "waited", True)
+    before_ns = SystemClock().monotonic_ns()
+    client = WorkClient.open(WARM)
+    client.begin_load("minilm", "1").end()
+    ring = only_ring()
+    assert ring.header.born_ns >= before_ns
+    assert ring.record(0)["start_ns"] == ring.header.born_ns
+    client.close()
+
+
 def test_without_a_meter_there_is_no_energy_and_no_error(client: WorkClient):
     piece = client.begin(REQUEST)
     piece.end()

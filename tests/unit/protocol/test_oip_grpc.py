@@ -8,8 +8,9 @@ import pytest
 from app.domain.tensor import Datatype, TensorSpec
 from app.errors import InvalidInput
 from app.protocol.generated import open_inference_pb2 as pb
+from app.protocol.grpc_descriptions import build_metadata
 from app.protocol.messages import InferResponse, ModelSignature
-from app.protocol.oip_grpc import build_metadata, build_response, parse_request
+from app.protocol.oip_grpc import build_response, parse_request
 from app.protocol.tensors import bytes_array, dtype_of
 
 SIGNATURE = ModelSignature.of(

@@ -84,5 +84,5 @@ def test_a_value_the_datatype_cannot_hold_is_refused(datatype, value, says):
 
 
 def test_bytes_that_are_not_text_cannot_go_out_as_json():
-    with pytest.raises(InvalidInput, match="not UTF-8 and cannot be sent as JSON; ask for it by gRPC"):
+    with pytest.raises(InvalidInput, match="not UTF-8 and cannot be sent as JSON; ask for binary data"):
         to_json(Datatype.BYTES, np.array([b"\xff"], dtype=object))

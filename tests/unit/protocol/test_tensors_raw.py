@@ -5,7 +5,7 @@ import pytest
 
 from app.domain.tensor import Datatype, TensorSpec
 from app.errors import InvalidInput
-from app.protocol.tensors import from_raw, to_raw
+from app.protocol.raw_tensors import from_raw, to_raw
 
 TEXT = TensorSpec("text", Datatype.BYTES, (-1,))
 

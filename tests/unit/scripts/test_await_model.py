@@ -61,7 +61,18 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes) -> li
 def test_a_model_is_ready_when_it_says_so_whatever_its_inputs_are(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answer_with(monkeypatch, 200, b'{"name": "digits", "ready": true}')
     assert answers(URL, 1.0) == ""
-    assert asked == [URL]  # a plain GET: no body that only one model would take
+    (request,) = asked
+    assert (request.full_url, request.get_method(), request.data) == (URL, "GET", None)
+    assert request.headers == {}
+
+
+def test_where_access_is_required_the_key_in_the_environment_goes_with_the_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWAIT_KEY", "jk_a_b")
+    asked = answer_with(monkeypatch, 200, b'{"ready": true}')
+    assert answers(URL, 1.0) == ""
+    assert asked[0].headers == {"X-api-key": "jk_a_b"}
 
 
 def test_a_model_that_is_not_routed_to_yet_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:

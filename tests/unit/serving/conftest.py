@@ -13,7 +13,9 @@ import pytest
 from app.domain.tensor import Datatype, TensorSpec
 from app.engine.shares import Shares
 from app.errors import InvalidInput
+from app.ledger.ring import Charged
 from app.serving.args import ModelArgs
+from app.serving.lane import LONG_NS
 from app.serving.replica import ModelReplica
 
 
@@ -21,6 +23,7 @@ class Echo:
     """Gives back what it gets; `break` breaks it, `refuse` is refused, `wait` waits for `release`."""
 
     name, version, max_rows = "elsewhere", "9", 8
+    batch, memory_bytes = False, 0
     inputs = (TensorSpec("text", Datatype.BYTES, (-1,)),)
     outputs = (TensorSpec("text", Datatype.BYTES, (-1,)), TensorSpec("length", Datatype.INT64, (-1,)))
 
@@ -76,6 +79,7 @@ class FakeClient:
     receipt_id: str = "r-1"
     told: object = None
     settles_after: float = math.inf
+    charged: Charged = field(default_factory=lambda: Charged(7_000_000, 3_000_000, 1))
     slices: list = field(default_factory=list)
 
     def _slice(self, *what):
@@ -86,8 +90,15 @@ class FakeClient:
     def mark(self):
         return None
 
-    def begin(self, account, weight, since=None):
+    def begin(self, account, weight=1.0, part=0, since=None):
         return self._slice(account, weight)
+
+    def begin_together(self, shared, since):
+        return [self._slice(account, weight) for account, weight in shared]
+
+    def end_together(self, pieces):
+        for piece in pieces:
+            piece.end()
 
     def begin_load(self, model, version):
         return self._slice("load", model, version)
@@ -135,6 +146,12 @@ class Served:
         names = {name.decode(): value.decode() for name, value in start["headers"]}
         return SimpleNamespace(status=start["status"], headers=names, body=content["body"])
 
+    async def until_running(self, text):
+        """Let the loop go on until `text` runs on the model's thread; fail rather than wait for ever."""
+        async with asyncio.timeout(10):
+            while ("model_0", [text]) not in self.runner.calls:
+                await asyncio.sleep(0)
+
     def infer(self, *texts, **changes):
         body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}]} | changes
         return self.call("POST", "/infer", orjson.dumps(body))
@@ -151,4 +168,6 @@ def unloaded():
 
 @pytest.fixture
 def served(unloaded):
-    return unloaded.load()
+    """Its work is done on the model's thread, as if it had taken long while warming up."""
+    unloaded.load().replica.model.lane.begin_at(LONG_NS)
+    return unloaded

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.errors import InvalidInput, NotFound
+from app.models.repository import RepositorySettings
 from app.serving.args import ModelArgs, pinned
 
 
@@ -16,29 +17,29 @@ def root(tmp_path):
 
 
 def test_a_packages_version_is_one_unless_said_otherwise(root):
-    assert pinned(ModelArgs(name="m", source="package:p"), root).version == "1"
-    assert pinned(ModelArgs(name="m", source="package:p", version=7), root).version == "7"
+    assert pinned(ModelArgs(name="m", source="package:p"), RepositorySettings(str(root))).version == "1"
+    assert pinned(ModelArgs(name="m", source="package:p", version=7), RepositorySettings(str(root))).version == "7"
 
 
 def test_the_latest_version_is_fixed_when_the_application_is_built(root):
-    args = pinned(ModelArgs(name="m", source="repository:digits"), root)
+    args = pinned(ModelArgs(name="m", source="repository:digits"), RepositorySettings(str(root)))
     assert (args.source, args.version) == ("repository:digits@10", "10")
 
 
 @pytest.mark.parametrize("given", [{"source": "repository:digits@2"}, {"source": "repository:digits", "version": "2"}])
 def test_a_version_asked_for_is_kept(root, given):
-    args = pinned(ModelArgs(name="m", **given), root)
+    args = pinned(ModelArgs(name="m", **given), RepositorySettings(str(root)))
     assert (args.source, args.version) == ("repository:digits@2", "2")
 
 
 def test_two_versions_are_one_too_many(root):
     with pytest.raises(InvalidInput, match="'repository:digits@2' and version '1' disagree"):
-        pinned(ModelArgs(name="m", source="repository:digits@2", version="1"), root)
+        pinned(ModelArgs(name="m", source="repository:digits@2", version="1"), RepositorySettings(str(root)))
 
 
 def test_a_model_that_was_never_published_is_not_found(root):
     with pytest.raises(NotFound, match="digitz"):
-        pinned(ModelArgs(name="m", source="repository:digitz"), root)
+        pinned(ModelArgs(name="m", source="repository:digitz"), RepositorySettings(str(root)))
 
 
 def test_unknown_and_impossible_arguments_are_all_named():

@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from app.engine.slices import SliceEnergy
+from app.protocol.coding import expand, shrink
 
 TOLD = SliceEnergy(energy_uj=1200, carbon_ugco2e=160, grade="counter", provisional=True)
 
@@ -142,12 +143,103 @@ def test_a_body_in_pieces_is_one_body(served):
 
 
 @pytest.mark.parametrize(
-    ("header", "status"), [(("content-encoding", "gzip"), 415), (("inference-header-content-length", "9"), 400)]
+    ("headers", "status", "says"),
+    [
+        ([("content-encoding", "br")], 415, "content-encoding 'br' is not supported; use one of zstd, gzip, deflate"),
+        ([("content-encoding", "gzip")], 400, "the body is not gzip"),
+        ([("inference-header-content-length", "-1")], 400, "must be a whole number of bytes, got '-1'"),
+        ([("inference-header-content-length", "9")], 400, "but the body has 2 bytes"),
+    ],
 )
-def test_what_cannot_be_read_is_refused_by_its_header(served, header, status):
-    response = served.call("POST", "/infer", b"{}", headers=[header])
+def test_what_cannot_be_read_is_refused_by_its_headers(served, headers, status, says):
+    response = served.call("POST", "/infer", b"{}", headers=headers)
     assert response.status == status
-    assert "not supported" in error_of(response)
+    assert says in error_of(response)
+
+
+def binary_body(*texts, **changes):
+    raw = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "parameters": {"binary_data_size": len(raw)}}
+    head = orjson.dumps({"inputs": [tensor]} | changes)
+    return head + raw, ("inference-header-content-length", str(len(head)))
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 40])
+def test_binary_data_come_and_go_behind_the_json(served, pieces):
+    body, length = binary_body(b"hi", b"\xff\x00", parameters={"binary_data_output": True})
+    size = -(-len(body) // pieces)
+    chunks = [body[start : start + size] for start in range(0, len(body), size)]
+    response = served.call("POST", "/infer", headers=[length], chunks=chunks)
+    assert response.status == 200
+    assert response.headers["content-type"] == "application/octet-stream"
+    header_bytes = int(response.headers["inference-header-content-length"])
+    outputs = orjson.loads(response.body[:header_bytes])["outputs"]
+    assert [output["parameters"]["binary_data_size"] for output in outputs] == [12, 16]
+    assert response.body[header_bytes:] == body[-12:] + bytes([2] + [0] * 7) * 2
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+def test_bodies_are_compressed_both_ways_and_the_gain_is_told_and_counted(served, coding):
+    served.replica.model.args = served.replica.model.args.model_copy(update={"compress_over_bytes": 100})
+    plain = served.infer("a" * 90, "a" * 90)
+    body = shrink(coding, orjson.dumps({"inputs": [text_tensor("a" * 90, "a" * 90)]}))
+    headers = [("content-encoding", coding), ("accept-encoding", coding)]
+    response = served.call("POST", "/infer", body, headers=headers)
+    assert response.headers["content-encoding"] == coding
+    assert response.headers["vary"] == "accept-encoding"
+    assert expand(coding, response.body, 10_000) == plain.body
+    ratio = 1 - len(response.body) / len(plain.body)
+    assert float(response.headers["x-joulekeeper-compression_ratio"]) == pytest.approx(ratio, abs=0.001)
+    counted = orjson.loads(served.call("GET", "/stats").body)["model_stats"][0]["compression"]
+    assert counted == {"before_bytes": len(plain.body), "after_bytes": len(response.body)}
+
+
+def text_tensor(*texts):
+    return {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
+
+
+def test_a_body_that_grows_beyond_the_bound_when_decompressed_is_refused(served):
+    bomb = shrink("gzip", bytes(10_000_000))[:400]
+    response = served.call("POST", "/infer", bomb, headers=[("content-encoding", "gzip")])
+    assert response.status == 413
+    assert "more than 400 bytes when decompressed" in error_of(response)
+
+
+def test_a_sender_that_stops_is_told_that_it_was_too_slow(served):
+    served.replica.model.args = served.replica.model.args.model_copy(update={"body_timeout_s": 0.01})
+
+    async def receive():
+        await asyncio.sleep(0 if pieces else 60)
+        return pieces.pop()
+
+    async def send(message):
+        sent.append(message)
+
+    pieces, sent = [{"type": "http.request", "body": b"{", "more_body": True}], []
+    scope = {"type": "http", "method": "POST", "path": "/infer", "root_path": "", "headers": []}
+    asyncio.run(served.replica.http(scope, receive, send))
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
+def test_ten_thousand_pieces_take_no_more_memory_than_their_bytes(served):
+    served.replica.model.args = served.replica.model.args.model_copy(update={"max_body_bytes": 20_000})
+    body = b" " * 10_000 + orjson.dumps({"inputs": [text_tensor("hi")]})
+    response = served.call("POST", "/infer", chunks=[body[i : i + 1] for i in range(len(body))])
+    assert response.status == 200
+
+
+def test_the_configuration_and_the_counts_are_those_of_the_model(served):
+    served.infer("hi")
+    served.infer("refuse")
+    config = orjson.loads(served.call("GET", "/config").body)
+    assert (config["name"], config["max_batch_size"]) == ("echo", 0)
+    told = orjson.loads(served.call("GET", "/versions/2/stats").body)["model_stats"][0]
+    assert (told["name"], told["version"], told["inference_count"]) == ("echo", "2", 1)
+    assert told["last_inference"] > 1_700_000_000_000
+    for name in ("success", "fail"):
+        assert told["inference_stats"][name]["count"] == 1
+        assert told["inference_stats"][name]["ns"] > 0
 
 
 def test_a_refusal_of_the_model_is_passed_on(served):

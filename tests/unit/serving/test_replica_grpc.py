@@ -4,6 +4,7 @@ import asyncio
 
 import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from app.engine.slices import SliceEnergy
 from app.protocol.generated import open_inference_pb2 as pb
@@ -18,6 +19,9 @@ class Context:
 
     def invocation_metadata(self):
         return self._metadata
+
+    def peer(self):
+        return "ipv4:127.0.0.1:4711"
 
     def set_code(self, code):
         self.code = code
@@ -106,4 +110,69 @@ def test_before_loading_the_model_is_not_ready_and_the_server_lives(unloaded):
 
 
 def test_the_server_says_its_name(served):
-    assert asyncio.run(served.replica.ServerMetadata(pb.ServerMetadataRequest())).name == "joulekeeper"
+    assert asyncio.run(served.replica.ServerMetadata(pb.ServerMetadataRequest(), Context())).name == "joulekeeper"
+
+
+def stream(served, *messages):
+    async def run():
+        async def sent():
+            for message in messages:
+                yield message
+
+        return [answer async for answer in served.replica.ModelStreamInfer(sent(), Context())]
+
+    return asyncio.run(run())
+
+
+def test_a_stream_has_one_answer_for_each_request_in_order_and_outlives_a_refusal(served):
+    answers = stream(served, request(b"hi"), request(b"refuse"), request(b"x", name="other"), request(b"there"))
+    assert [list(answer.infer_response.outputs[1].contents.int64_contents) for answer in answers[::3]] == [[2], [5]]
+    assert all(answer.infer_response.parameters["triton_final_response"].bool_param for answer in answers[::3])
+    assert "is refused" in answers[1].error_message
+    assert "'other' is not served" in answers[2].error_message
+    assert [answer.infer_response.id for answer in answers] == ["seven"] * 4
+    assert [bool(answer.error_message) for answer in answers] == [False, True, True, False]
+
+
+def test_the_configuration_and_the_counts_are_those_of_the_model(served):
+    infer(served, request(b"hi"))
+    infer(served, request(b"refuse"))
+    config = asyncio.run(served.replica.ModelConfig(pb.ModelConfigRequest(name="echo"), Context())).config
+    assert (config.name, config.max_batch_size, config.input[0].data_type) == ("echo", 0, pb.TYPE_STRING)
+    assert list(config.output[1].dims) == [-1]
+    for name in ("echo", ""):
+        told = asyncio.run(served.replica.ModelStatistics(pb.ModelStatisticsRequest(name=name), Context()))
+        stats = told.model_stats[0]
+        assert (stats.inference_count, stats.inference_stats.success.count, stats.inference_stats.fail.count) == (
+            1,
+            1,
+            1,
+        )
+
+
+@pytest.mark.parametrize("service", ["", "echo", "inference.GRPCInferenceService"])
+def test_health_is_that_of_the_model(served, unloaded, service):
+    answer = asyncio.run(served.replica.Check(HealthCheckRequest(service=service), Context()))
+    assert answer.status == HealthCheckResponse.SERVING
+
+
+def test_health_of_others_is_not_found_and_a_model_is_not_watched(served):
+    context = Context()
+    asyncio.run(served.replica.Check(HealthCheckRequest(service="other"), context))
+    assert context.code is grpc.StatusCode.NOT_FOUND
+
+    async def watch():
+        return [answer async for answer in served.replica.Watch(HealthCheckRequest(), context)]
+
+    assert asyncio.run(watch()) == []
+    assert context.code is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_wish_to_sleep_lasts_until_the_next_answer(served):
+    replica = served.replica
+    assert replica.record_autoscaling_stats()["sleep_wanted"] == 0.0
+    asyncio.run(replica.let_sleep())
+    infer(served, request(b"refuse"))
+    assert replica.record_autoscaling_stats()["sleep_wanted"] == 1.0
+    infer(served, request(b"hi"))
+    assert replica.record_autoscaling_stats()["sleep_wanted"] == 0.0

@@ -1,0 +1,74 @@
+"""The gate as the doors of one model use it: who asks, by HTTP or gRPC, and what his answer took.
+
+Knows nothing of keys or quotas: app/access/gate.py decides. With access open nothing is read but the caller's address.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from app.access.gate import Caller, Gate, credential
+from app.access.scopes import infer_scope
+from app.domain.account import Account
+from app.serving.receipts import PREFIX
+
+if TYPE_CHECKING:
+    from app.metering.client import OpenSlice, WorkClient
+
+_ENERGY, _CARBON = f"{PREFIX}energy_uj", f"{PREFIX}carbon_ugco2e"
+_MAX_ROUTE_CHARS = 100
+
+
+class Admission:
+    """Of one model."""
+
+    def __init__(self, gate: Gate, model: str) -> None:
+        self._gate, self._scope = gate, infer_scope(model)
+
+    def of_http(self, scope: Mapping[str, Any], requests: int = 1) -> Caller:
+        """Who sent this HTTP request, before its body is read; `requests` 0: it will be asked again, and counted then.
+
+        Raises what Gate.admit raises.
+        """
+        client = scope.get("client")
+        peer = client[0] if client else ""
+        if self._gate.is_open:
+            return self._gate.admit(None, self._scope, peer=peer)
+        route = f"{scope['method']} {scope['path']}"[:_MAX_ROUTE_CHARS]
+        return self._gate.admit(credential(scope["headers"]), self._scope, peer=peer, route=route, requests=requests)
+
+    def of_grpc(self, grpc_context: Any, method: str, requests: int = 1) -> Caller:
+        """Who makes this call; `requests` 0: one that only asks about the model. Raises what Gate.admit raises."""
+        peer = grpc_context.peer()
+        if self._gate.is_open:
+            return self._gate.admit(None, self._scope, peer=peer)
+        known_by = credential(grpc_context.invocation_metadata())
+        return self._gate.admit(known_by, self._scope, peer=peer, route=method, requests=requests)
+
+    def charge(self, caller: Caller, told: Iterable[tuple[str, str]]) -> None:
+        """Count what the headers of an answer say that it took."""
+        if not self._gate.is_open:
+            found = dict(told)
+            self._gate.charge(caller, int(found.get(_ENERGY, 0)), int(found.get(_CARBON, 0)))
+
+    def counted(self, client: "WorkClient") -> "WorkClient":
+        """`client`, counting the units of work of every tenant against its quota."""
+        return client if self._gate.is_open else cast("WorkClient", _CountedClient(client, self._gate))
+
+
+class _CountedClient:
+    """A client of the books whose slices count as tokens."""
+
+    def __init__(self, client: "WorkClient", gate: Gate) -> None:
+        self._client, self._gate = client, gate
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def begin(self, account: Account, weight: float = 1.0, part: int = 0, since: int | None = None) -> "OpenSlice":
+        self._gate.charge(Caller(account.tenant), 0, 0.0, weight)
+        return self._client.begin(account, weight, part, since)
+
+    def begin_together(self, shared: Sequence[tuple[Account, float]], since: Any) -> Any:
+        for account, weight in shared:
+            self._gate.charge(Caller(account.tenant), 0, 0.0, weight)
+        return self._client.begin_together(shared, since)
