@@ -47,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         guarded = access.Guarded(Path(directory))
         with clusters.RayCluster(guarded.state_dir, environment={"JOULEKEEPER_ACCESS": "required"}) as cluster:
-            cluster.deploy(access.config())
+            cluster.deploy(table.config())
             guarded.fill()
             own = list(table.rays_doors(table.own_address()))
     lines = [f"| {door} | {near} | {far} |" for door, near, far in own]

@@ -108,12 +108,14 @@ class ServerCalls(HealthCalls):
     async def ModelStreamInfer(
         self, request: AsyncIterator[pb.ModelInferRequest], grpc_context: Any
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        """No model infers here; the first message is told which there are, and the stream ends."""
+        """No model infers here; the first message is told which there are, and the stream ends.
+
+        It is told in a message, too: Serve's fallback proxy loses the status of a stream of none.
+        """
         async for message in request:
             await self._refuse(message.model_name, grpc_context)
+            yield pb.ModelStreamInferResponse(error_message=grpc_context.details())
             return
-        return
-        yield  # an answer that streams, of no messages
 
     async def _refuse(self, name: str, grpc_context: Any) -> None:
         if self._admits(grpc_context, "Model*", name):

@@ -59,7 +59,8 @@ class GrpcDoor:
         try:
             self.admission.of_grpc(grpc_context, "ModelStreamInfer", requests=0)
         except JoulekeeperError as error:
-            refused(grpc_context, error, None)
+            # in a message, too: Serve's fallback proxy loses the status of a stream of none
+            yield refused(grpc_context, error, pb.ModelStreamInferResponse(error_message=str(error)))
             return
         async for response in ordered(request, partial(self._infer_in_stream, grpc_context), _AT_ONCE):
             yield response

@@ -7,7 +7,6 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
-import yaml
 
 from app.access.desk import AUDIT_FILE
 from tests.fixtures.access_table import (
@@ -16,12 +15,13 @@ from tests.fixtures.access_table import (
     House,
     Row,
     as_markdown,
+    await_status,
     code_of,
+    config,
     grpc_calls,
     grpc_rows,
     http_rows,
     listening,
-    own_address,
 )
 from tests.fixtures.ray_cluster import ROOT, RayCluster
 
@@ -30,32 +30,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(500)]
 OPEN_HTTP = ("/healthz", "/v2/health/live", "/v2/health/ready")
 OPEN_GRPC = ("ServerLive", "ServerReady", "Health/Check")
 TABLE = ROOT / "docs" / "serving" / "access-table.md"
-
-
-def config() -> dict[str, object]:
-    """The quickstart with a model that gives back what it gets instead of minilm, always on."""
-    quickstart = yaml.safe_load((ROOT / "deployments" / "quickstart.yaml").read_text())
-    console = next(each for each in quickstart["applications"] if each["name"] == "console")
-    echo = {
-        "name": MODEL,
-        "route_prefix": f"/v2/models/{MODEL}",
-        "import_path": "app.serving.build:model",
-        "args": {
-            "name": MODEL,
-            "source": "python:tests.fixtures.echo:Echo",
-            "source_args": {"datatypes": ["FP32"]},
-        },
-        "deployments": [{"name": "Model", "num_replicas": 1, "ray_actor_options": {"num_cpus": 0.2}}],
-    }
-    return {**quickstart, "applications": [console, echo]}
-
-
-def await_status(url: str, headers: dict[str, str], status: int, timeout_s: float = 120) -> httpx.Response:
-    deadline = time.monotonic() + timeout_s
-    while (answer := httpx.get(url, headers=headers, timeout=30)).status_code != status:
-        assert time.monotonic() < deadline, f"{url} gives {answer.status_code}, not {status}: {answer.text}"
-        time.sleep(0.25)
-    return answer
 
 
 class Guarded:
@@ -210,31 +184,3 @@ def test_the_table_in_the_documentation_is_what_this_cluster_gave(guarded):
     table = as_markdown(guarded.rows)
     written = TABLE.read_text() if TABLE.exists() else ""
     assert table in written, "run scripts/access_table.py"
-
-
-def test_open_serves_loopback_alone(tmp_path_factory):
-    address = own_address()
-    if not address:
-        pytest.skip("this machine has no address but loopback")
-    with RayCluster(Path(tmp_path_factory.mktemp("open"))) as cluster:
-        cluster.deploy(config())
-        await_status(f"http://127.0.0.1:8000/v2/models/{MODEL}", {}, 200)
-        await_status("http://127.0.0.1:8000/v2", {}, 200)
-        for port in (8000, 8500, *listening(range(30_000, 30_010))):
-            with pytest.raises(httpx.ConnectError):
-                httpx.get(f"http://{address}:{port}/v2/models/{MODEL}")
-        for port in (9500, *listening(range(40_000, 40_010))):
-            with grpc.insecure_channel(f"{address}:{port}") as channel:
-                told = code_of(grpc_calls(channel)["ModelInfer"], [("application", MODEL)])
-            assert told in ("PERMISSION_DENIED", "UNAVAILABLE"), port
-        with grpc.insecure_channel("127.0.0.1:9000") as channel:
-            assert code_of(grpc_calls(channel)["ModelInfer"], [("application", MODEL)]) == "OK"
-
-
-def test_open_on_all_interfaces_serves_nobody_and_says_why(tmp_path_factory):
-    exposed = config() | {"http_options": {"host": "0.0.0.0", "port": 8000}}
-    with RayCluster(Path(tmp_path_factory.mktemp("exposed"))) as cluster:
-        cluster.deploy(exposed)
-        for path in (f"/v2/models/{MODEL}", "/v2"):
-            answer = await_status(f"http://127.0.0.1:8000{path}", {}, 403)
-            assert "JOULEKEEPER_ACCESS=required" in answer.json()["error"]

@@ -123,6 +123,9 @@ def test_every_grpc_method_but_health_takes_a_known_caller(site: Site):
             self.code = code
 
         def set_details(self, details: str) -> None: ...
+        def details(self) -> str:
+            return "no"
+
         def set_trailing_metadata(self, metadata: Any) -> None: ...
 
     from app.protocol.generated import open_inference_pb2 as pb

@@ -63,7 +63,7 @@ class Sleepers:
 
 class Context:
     code: grpc.StatusCode | None = None
-    details = ""
+    told = ""
 
     def peer(self) -> str:
         return "ipv4:127.0.0.1:4711"
@@ -75,7 +75,10 @@ class Context:
         self.code = code
 
     def set_details(self, details: str) -> None:
-        self.details = details
+        self.told = details
+
+    def details(self) -> str:
+        return self.told
 
 
 class Calls:
@@ -206,9 +209,9 @@ def test_a_stream_to_the_console_ends_with_what_to_do(calls: Calls) -> None:
         return [answer async for answer in calls.grpc.ModelStreamInfer(messages(), context)], context
 
     answers, context = asyncio.run(stream())
-    assert answers == []
+    assert [answer.error_message for answer in answers] == [context.told]
     assert context.code is grpc.StatusCode.NOT_FOUND
-    assert "application: minilm" in context.details
+    assert "application: minilm" in context.told
 
 
 def test_a_body_that_does_not_end_is_refused() -> None:

@@ -119,7 +119,9 @@ def test_a_stream_of_a_stranger_ends_with_his_status(guarded):
         return [answer async for answer in guarded.served.replica.ModelStreamInfer(messages(), context)]
 
     context = Context()
-    assert asyncio.run(drain(context)) == []
+    (refusal,) = asyncio.run(drain(context))
+    assert "key" in refusal.error_message
+    assert not refusal.infer_response.outputs
     assert context.code is grpc.StatusCode.UNAUTHENTICATED
     (answer,) = asyncio.run(drain(Context(("x-api-key", guarded.keys["good"]))))
     assert answer.error_message == ""
