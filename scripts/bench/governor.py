@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 from app.policy.batching import BatchLimits, BatchObjective, BatchSeen, Governor  # noqa: E402
 
-DATA = Path("/work/shared/data/power_mlenergy_v3/mlenergy_v3_b200_runs.csv")
+DATA = Path("../shared/data/power_mlenergy_v3/mlenergy_v3_b200_runs.csv")
 RATIO_BAR = 1.1
 OBJECTIVES_MS = (20, 30, 50, 100, 200)
 ANSWERS_PER_BATCH, BATCHES, QUICK_BATCHES = 10, 6000, 2500
