@@ -262,10 +262,11 @@ def _slice_time(claim: Claim, delta: Delta) -> npt.NDArray[np.float64]:
     ends = np.maximum(ends, starts)
     edges = np.unique(np.concatenate((starts, ends)))
     first, last = np.searchsorted(edges, starts), np.searchsorted(edges, ends)
-    weight = np.zeros(len(edges))
+    # A heavy slice that has ended must leave nothing behind: in doubles its rest would distort a light one's share.
+    weight = np.zeros(len(edges), np.longdouble)
     np.add.at(weight, first, claim.weights)
     np.subtract.at(weight, last, claim.weights)
-    open_weight = np.cumsum(weight)[:-1]
+    open_weight = np.cumsum(weight)[:-1].astype(np.float64)
     lengths = np.diff(edges).astype(np.float64)
     floor = claim.weights.min() / 2 if len(claim.weights) else 1.0
     per_weight = np.where(open_weight > floor, lengths / np.maximum(open_weight, floor), 0.0)

@@ -1,7 +1,7 @@
 """Properties of attribution: conservation whatever happens, and no dependence on order."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.domain.account import warm_account
@@ -75,6 +75,7 @@ def test_the_order_of_processes_moves_at_most_microjoules_of_rounding(
 
 @settings(deadline=None)
 @given(slices, st.integers(0, 10**9), st.integers(START_NS + 1, END_NS - 1), kinds)
+@example([(0, 0, 294611191.2), (0, 0, 484519441.17), (0, 15878, 294611191.2)], 479_001_599, 4856, DeviceKind.GPU)
 def test_cutting_an_interval_in_two_changes_nothing_but_rounding(
     drawn: list[tuple[int, int, float]], energy_uj: int, cut_ns: int, kind: DeviceKind
 ):
@@ -85,8 +86,7 @@ def test_cutting_an_interval_in_two_changes_nothing_but_rounding(
     whole = attribute(delta(kind, energy_uj, DeltaKind.NORMAL), [one], Others(), 0.0).by_slice[0]
     first = attribute(delta(kind, first_uj, DeltaKind.NORMAL, START_NS, cut_ns), [one], Others(), 0.0)
     second = attribute(delta(kind, energy_uj - first_uj, DeltaKind.NORMAL, cut_ns, END_NS), [one], Others(), 0.0)
-    # each of three divisions rounds twice: what slices get of the interval, and what each of them gets
-    assert abs(whole - first.by_slice[0] - second.by_slice[0]).max() <= 6 + energy_uj * 1e-12
+    assert abs(whole - first.by_slice[0] - second.by_slice[0]).max() <= 3 + energy_uj * 1e-12
 
 
 @settings(deadline=None)
