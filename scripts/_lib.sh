@@ -161,6 +161,9 @@ fast_mode() {
     # Replicas answer directly, behind the HAProxy that Ray ships.
     export RAY_SERVE_THROUGHPUT_OPTIMIZED="${RAY_SERVE_THROUGHPUT_OPTIMIZED:-1}"
     export RAY_SERVE_ENABLE_HA_PROXY="${RAY_SERVE_ENABLE_HA_PROXY:-1}"
+    # Serve's own metrics of HAProxy cost a log line and its reading per request, a fifth of a small model's; replicas
+    # count the same requests then, and each has its receipt.
+    export RAY_SERVE_HAPROXY_METRICS_ENABLED="${RAY_SERVE_HAPROXY_METRICS_ENABLED:-0}"
     # 30 s by default, by which sleep at zero replicas would come late.
     export RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S="${RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S:-2}"
     # gRPC to a model at zero goes through the fallback proxy, which would stop at 4 MiB: 64 MiB.

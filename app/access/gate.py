@@ -193,9 +193,11 @@ class Gate:
 
     def _note(self, decision: Decision, count: int = 1) -> None:
         noted = self._decisions
-        if decision not in noted and len(noted) >= _MAX_DECISIONS:
+        before = noted.get(decision)
+        if before is None and len(noted) >= _MAX_DECISIONS:
             decision = Decision(_OTHERS, "", "", "", decision.allowed, _OTHERS)
-        noted[decision] = noted.get(decision, 0) + count
+            before = noted.get(decision)
+        noted[decision] = (before or 0) + count
 
     def _refusal_of_strangers(self) -> JoulekeeperError:
         if self._shut:

@@ -5,7 +5,7 @@ Plain frozen values that pickle. No key is in them, and of no issuer anything bu
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.access.rules import OTHERS, IssuerRules, Quotas
 
@@ -77,8 +77,7 @@ class Spent:
     """Unix seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What a gate decided, for the audit log. Equal ones are counted together."""
 
     who: str

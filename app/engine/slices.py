@@ -23,12 +23,13 @@ from app.engine.shares import NO_SHARES, Shares, fair_shares
 from app.ledger.board import BoardReader, Present, relevant, uuid_hash
 from app.ledger.pace import priced_uj
 from app.ledger.ring import RingWriter, grades_text
-from app.units import NS_PER_S, energy_of_power, exact_carbon_ug
+from app.units import NS_PER_MS, NS_PER_S, energy_of_power, exact_carbon_ug
 
 BOARD_STALE_NS = 5 * NS_PER_S
 """A board older than this says that no meter watches the node."""
 _BOARD_CACHE_NS = NS_PER_S // 20
 _CPU_READ_NS = NS_PER_S // 200
+_FRESH_NS = NS_PER_MS  # no meter books what ended less than this ago
 _CLOSE_NS = NS_PER_S // 10  # one reading at 10 Hz: what the process does around its slices in it is charged to them
 
 
@@ -81,7 +82,9 @@ class CpuUse:
     def end(self, begun_ns: int, now_ns: int) -> float:
         """A slice that began at `begun_ns` ends; returns the CPU nanoseconds it used."""
         self._seen_ns = now_ns
-        self._worked_ns += max(0, now_ns - max(begun_ns, self._read_ns))
+        counted_ns = now_ns - (begun_ns if begun_ns > self._read_ns else self._read_ns)
+        if counted_ns > 0:
+            self._worked_ns += counted_ns
         if now_ns - self._read_ns >= _CPU_READ_NS:
             self._renew(now_ns, self._worked_ns)
         return self.per_ns * (now_ns - begun_ns)
@@ -122,9 +125,10 @@ class BoardCache:
         """Whether any meter ever showed one here."""
         return self._path.exists()
 
-    def present(self) -> Shown | None:
+    def present(self, now_ns: int | None = None) -> Shown | None:
         """The present of this process's devices; None when no meter shows them."""
-        now_ns = self._clock.monotonic_ns()
+        if now_ns is None:
+            now_ns = self._clock.monotonic_ns()
         if now_ns - self._seen_ns >= _BOARD_CACHE_NS:
             self._seen_ns = now_ns
             self._seen = self._look(now_ns)
@@ -219,9 +223,10 @@ class SliceBook:
 
     def shares(self, told: SliceEnergy) -> Shares:
         """What a request that was `told` its energy carries of load and warm, of all requests told so far."""
-        charged = self.ring.charged
-        self._told_uj += told.energy_uj
-        return fair_shares(charged, told.energy_uj, max(charged.request_uj, self._told_uj))
+        charged, energy_uj = self.ring.charged, told.energy_uj
+        self._told_uj += energy_uj
+        told_uj = self._told_uj
+        return fair_shares(charged, energy_uj, charged.request_uj if charged.request_uj > told_uj else told_uj)
 
     def touch(self) -> None:
         """Say that this process is alive; to be called every few seconds."""
@@ -260,8 +265,9 @@ class OpenSlice:
         book = self._book
         if book is None or self._ended_ns is not None:
             return
-        now_ns = book.clock.monotonic_ns()
-        self.end_at(now_ns, book.cpu.end(self._begun_ns, now_ns))
+        now_ns = self._ended_ns = book.clock.monotonic_ns()
+        self._cpu_ns = book.cpu.end(self._begun_ns, now_ns)
+        book.ring.end(self._sequence, now_ns)
 
     def end_at(self, ended_ns: int, cpu_ns: float) -> None:
         """Close the slice at `ended_ns`, when the CPU time of its interval is known."""
@@ -296,24 +302,28 @@ class OpenSlice:
         book = self._book
         if book is None:
             return None
-        shown = book.board.present()
-        booked = book.ring.energy(self._sequence)
+        now_ns = book.clock.monotonic_ns()
+        shown = book.board.present(now_ns)
+        ended_ns = self._ended_ns
+        is_fresh = ended_ns is None or now_ns - ended_ns < _FRESH_NS
+        booked = None if is_fresh else book.ring.energy(self._sequence)
         if booked is not None and booked[2]:
             carbon_ugco2e = exact_carbon_ug(booked[0], book.board.intensity_g_per_kwh)
             return SliceEnergy(booked[0], carbon_ugco2e, grades_text(booked[1]), False)
         if shown is None:
             return None
-        energy_uj = self._estimate_uj(book, shown)
+        energy_uj = self._estimate_uj(book, shown, now_ns)
         return SliceEnergy(energy_uj, exact_carbon_ug(energy_uj, shown.intensity_g_per_kwh), shown.grade, True)
 
     def shares(self, told: SliceEnergy) -> Shares:
         """What the request carries of load and warm of its process, when its energy is as `told`; to be asked once."""
         return self._book.shares(told) if self._book else NO_SHARES
 
-    def _estimate_uj(self, book: SliceBook, shown: Shown) -> int:
-        duration_ns, cpu_ns = self.duration_ns, self._cpu_ns
+    def _estimate_uj(self, book: SliceBook, shown: Shown, now_ns: int) -> int:
         if self._ended_ns is None:
-            cpu_ns = book.cpu.look(self._begun_ns, self._begun_ns + duration_ns)
+            duration_ns, cpu_ns = now_ns - self._begun_ns, book.cpu.look(self._begun_ns, now_ns)
+        else:
+            duration_ns, cpu_ns = self._ended_ns - self._begun_ns, self._cpu_ns
         energy_uj = 0.0
         for host in shown.hosts:
             energy_uj += self._share * priced_uj(host.pace, host.floor_mw, cpu_ns, duration_ns)

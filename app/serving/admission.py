@@ -3,18 +3,17 @@
 Knows nothing of keys or quotas: app/access/gate.py decides. With access open nothing is read but the caller's address.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from app.access.gate import Caller, Gate, credential
 from app.access.scopes import infer_scope
 from app.domain.account import Account
-from app.serving.receipts import PREFIX
+from app.serving.receipts import Receipt
 
 if TYPE_CHECKING:
     from app.metering.client import OpenSlice, WorkClient
 
-_ENERGY, _CARBON = f"{PREFIX}energy_uj", f"{PREFIX}carbon_ugco2e"
 _MAX_ROUTE_CHARS = 100
 
 
@@ -44,11 +43,10 @@ class Admission:
         known_by = credential(grpc_context.invocation_metadata())
         return self._gate.admit(known_by, self._scope, peer=peer, route=method, requests=requests)
 
-    def charge(self, caller: Caller, told: Iterable[tuple[str, str]]) -> None:
-        """Count what the headers of an answer say that it took."""
+    def charge(self, caller: Caller, receipt: Receipt) -> None:
+        """Count what an answer took by its receipt."""
         if not self._gate.is_open:
-            found = dict(told)
-            self._gate.charge(caller, int(found.get(_ENERGY, 0)), int(found.get(_CARBON, 0)))
+            self._gate.charge(caller, int(receipt.get("energy_uj", 0)), int(receipt.get("carbon_ugco2e", 0)))
 
     def counted(self, client: "WorkClient") -> "WorkClient":
         """`client`, counting the units of work of every tenant against its quota."""

@@ -16,6 +16,7 @@ written there replaces a default whole, as Serve has it:
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+from ray.serve.schema import LoggingConfig
 
 from app.config import settings
 from app.serving.args import ModelArgs, pinned
@@ -43,6 +44,10 @@ AUTOSCALING = AutoscalingConfig(
 MAX_ONGOING_REQUESTS = 128
 """Twice the rows of a batch as batching comes: one batch runs while the next one forms."""
 
+QUIET = LoggingConfig(enable_access_log=False)
+"""A line per request takes a tenth of a small model's replica. Receipts tell of each, the audit log of refusals; a
+`logging_config` for the deployment in the Serve config has Serve's lines again."""
+
 _model = serve.deployment(
     name="Model",
     autoscaling_config=AUTOSCALING,
@@ -50,6 +55,7 @@ _model = serve.deployment(
     max_ongoing_requests=MAX_ONGOING_REQUESTS,
     graceful_shutdown_timeout_s=10,
     graceful_shutdown_wait_loop_s=0.5,
+    logging_config=QUIET,
 )(ServedModel)
 
 

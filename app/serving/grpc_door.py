@@ -24,6 +24,7 @@ from app.serving.admission import Admission
 from app.serving.http_door import PLATFORM
 from app.serving.metered import MeteredModel
 from app.serving.ordered import ordered
+from app.serving.receipts import as_metadata
 from app.serving.settling import settle_of_metadata
 
 Reply = TypeVar("Reply")
@@ -175,7 +176,7 @@ class GrpcDoor:
         self._check_target(request.model_name, request.model_version)
         size = _check_size(request, self.model.args.max_body_bytes)
         signature = self.model.signature
-        response, told = await self.model.answer(
+        response, receipt, trace = await self.model.answer(
             partial(oip_grpc.parse_request, request, signature),
             partial(oip_grpc.build_response, signature=signature, raw=bool(request.raw_input_contents)),
             carrier=metadata,
@@ -183,8 +184,8 @@ class GrpcDoor:
             tenant=caller.tenant,
             size_bytes=size,
         )
-        self.admission.charge(caller, told)
-        return response, told
+        self.admission.charge(caller, receipt)
+        return response, [*as_metadata(receipt), *trace]
 
     async def _infer_in_stream(self, grpc_context: Any, request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
         try:

@@ -11,8 +11,9 @@ per second of a small model, so this is routes and headers by hand.
 Every refusal is `{"error": "..."}` with the status of its class in app/errors.py.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from app.access.gate import Caller
@@ -27,13 +28,16 @@ from app.serving.admission import Admission
 from app.serving.args import ModelArgs
 from app.serving.http_body import ClientGone, Receive, Refused, read_body
 from app.serving.metered import MeteredModel
+from app.serving.receipts import as_headers
 from app.serving.settling import settle_of_query
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
+RawHeaders = list[tuple[bytes, bytes]]
 
 PLATFORM = "joulekeeper"
+_ROUTES = 64  # that are kept found
 
 _JSON_HEADER = (b"content-type", JSON.encode())
 
@@ -42,7 +46,7 @@ _JSON_HEADER = (b"content-type", JSON.encode())
 class _Response:
     body: bytes
     status: int = 200
-    headers: list[tuple[str, str]] = field(default_factory=list)
+    headers: RawHeaders = field(default_factory=list)
     """Without content-type, if that is JSON, and content-length."""
     media_type: str = JSON
 
@@ -64,6 +68,7 @@ class HttpDoor:
             "stats": ("GET", self._statistics),
             "infer": ("POST", self._infer),
         }
+        self._route = lru_cache(_ROUTES)(self._find_route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -76,16 +81,17 @@ class HttpDoor:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             scope["joulekeeper.caller"] = self._admission.of_http(scope)
-            response = await self._route(scope)(scope, receive)
+            handler = self._route(scope["method"], scope["path"], scope.get("root_path", ""))
+            response = await handler(scope, receive)
         except JoulekeeperError as error:
             response = _refusal(error)
         except ClientGone:
             return
         await _send(send, response, with_body=scope["method"] != "HEAD")
 
-    def _route(self, scope: Scope) -> Callable[[Scope, Receive], Awaitable[_Response]]:
-        """The handler of the request's path and method. Raises NotFound, or InvalidInput for the method."""
-        rest = scope["path"][len(scope.get("root_path", "")) :]
+    def _find_route(self, method: str, path: str, root_path: str) -> Callable[[Scope, Receive], Awaitable[_Response]]:
+        """The handler of a request's method and path. Raises NotFound, or InvalidInput for the method."""
+        rest = path[len(root_path) :]
         parts = rest.strip("/").split("/")
         if rest and not rest.startswith("/"):
             raise NotFound(f"no model {self._model.args.name + rest!r} here; this is {self._model.label}")
@@ -94,11 +100,11 @@ class HttpDoor:
             parts = parts[2:] or [""]
         if len(parts) > 1 or parts[0] not in self._routes:
             raise NotFound(
-                f"no path {scope['path']!r}; there are POST .../infer, GET .../ready, .../config, .../stats and GET ..."
+                f"no path {path!r}; there are POST .../infer, GET .../ready, .../config, .../stats and GET ..."
             )
-        method, handler = self._routes[parts[0]]
-        if scope["method"] != method and not (scope["method"] == "HEAD" and method == "GET"):
-            raise Refused(f"{scope['path']} does not take {scope['method']}; use {method}", 405, ("allow", method))
+        taken, handler = self._routes[parts[0]]
+        if method != taken and not (method == "HEAD" and taken == "GET"):
+            raise Refused(f"{path} does not take {method}; use {taken}", 405, ("allow", taken))
         return handler
 
     async def _metadata(self, scope: Scope, receive: Receive) -> _Response:
@@ -138,7 +144,7 @@ class HttpDoor:
             receive, declared, args.max_body_bytes, args.body_timeout_s, aligned_after
         )
         inference = HttpInference(body, signature, framing)
-        answer, told = await self._model.answer(
+        answer, receipt, trace = await self._model.answer(
             inference.decode,
             inference.encode,
             carrier=scope["headers"],
@@ -147,20 +153,20 @@ class HttpDoor:
             # What a compressed body will be is not known before it is read: as much as it may.
             size_bytes=args.max_body_bytes if framing.coding else len(body),
         )
-        self._admission.charge(caller, told)
-        return self._response(answer, told)
+        self._admission.charge(caller, receipt)
+        return self._response(answer, [*as_headers(receipt), *_encoded(trace)])
 
-    def _response(self, answer: HttpAnswer, told: list[tuple[str, str]]) -> _Response:
+    def _response(self, answer: HttpAnswer, told: RawHeaders) -> _Response:
         if answer.json_bytes is not None:
-            told.append(("inference-header-content-length", str(answer.json_bytes)))
+            told.append((b"inference-header-content-length", b"%d" % answer.json_bytes))
         if answer.coding:
             self._counts.plain_bytes += answer.plain_bytes
             self._counts.coded_bytes += len(answer.body)
             ratio = (answer.plain_bytes - len(answer.body)) / answer.plain_bytes
             told += [
-                ("content-encoding", answer.coding),
-                ("vary", "accept-encoding"),
-                ("x-joulekeeper-compression_ratio", f"{ratio:.3f}"),
+                (b"content-encoding", answer.coding.encode()),
+                (b"vary", b"accept-encoding"),
+                (b"x-joulekeeper-compression_ratio", b"%.3f" % ratio),
             ]
         return _Response(answer.body, headers=told, media_type=answer.media_type)
 
@@ -192,7 +198,11 @@ def _framing(headers: Headers, args: ModelArgs) -> Framing:
 
 def _refusal(error: JoulekeeperError) -> _Response:
     headers = error.headers if isinstance(error, Refused) else headers_of(error)
-    return _Response(descriptions.build_error(str(error)), error.http_status, headers)
+    return _Response(descriptions.build_error(str(error)), error.http_status, _encoded(headers))
+
+
+def _encoded(headers: Iterable[tuple[str, str]]) -> RawHeaders:
+    return [(name.encode(), value.encode()) for name, value in headers]
 
 
 async def send_refusal(send: Send, error: JoulekeeperError) -> None:
@@ -203,8 +213,8 @@ async def send_refusal(send: Send, error: JoulekeeperError) -> None:
 async def _send(send: Send, response: _Response, with_body: bool) -> None:
     headers = [
         _JSON_HEADER if response.media_type is JSON else (b"content-type", response.media_type.encode()),
-        (b"content-length", str(len(response.body)).encode()),
-        *((name.encode(), value.encode()) for name, value in response.headers),
+        (b"content-length", b"%d" % len(response.body)),
+        *response.headers,
     ]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body if with_body else b""})

@@ -6,7 +6,7 @@ begins, not while a request waits.
 
     model = MeteredModel(args, client, load_runner)
     await model.load()
-    body, headers = await model.answer(decode, encode, carrier=request_headers)
+    body, receipt, trace = await model.answer(decode, encode, carrier=request_headers)
 
 `answer` raises JoulekeeperError and nothing else.
 """
@@ -14,7 +14,7 @@ begins, not while a request waits.
 import logging
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from app.clock import SystemClock
 from app.domain.account import Account, request_account
@@ -24,7 +24,7 @@ from app.protocol.model_statistics import ModelCounts
 from app.serving.args import ModelArgs
 from app.serving.lane import Lane
 from app.serving.pipeline import Pipeline, open_pipeline
-from app.serving.receipts import Receipt, as_metadata
+from app.serving.receipts import Receipt
 from app.serving.shadow import SHADOW_TENANT, ShadowSender
 from app.serving.usage import Usage
 from app.serving.warm_up import load_warm
@@ -39,6 +39,15 @@ Encoded = TypeVar("Encoded")
 _log = logging.getLogger("ray.serve")
 
 _TENANTS = 1024  # whose accounts are kept ready
+
+
+class Answered(NamedTuple, Generic[Encoded]):
+    """A response as its door encoded it, and what its headers must say."""
+
+    encoded: Encoded
+    receipt: Receipt
+    trace: list[tuple[str, str]]
+    """Trace context; empty while tracing is off."""
 
 
 class MeteredModel:
@@ -112,8 +121,8 @@ class MeteredModel:
         settle_s: float = 0.0,
         tenant: str | None = None,
         size_bytes: int = 0,
-    ) -> tuple[Encoded, list[tuple[str, str]]]:
-        """Decode, run and encode one request; returns with it the headers of its response, receipt and trace.
+    ) -> Answered[Encoded]:
+        """Decode, run and encode one request.
 
         `carrier` holds the caller's trace context. For `settle_s` at most it waits for the settled receipt, and lets
         others run meanwhile. `tenant` is charged, None: the model's own. `size_bytes` of the request as it will be
@@ -135,7 +144,7 @@ class MeteredModel:
         settle_s: float,
         tenant: str | None,
         size_bytes: int,
-    ) -> tuple[Encoded, list[tuple[str, str]]]:
+    ) -> Answered[Encoded]:
         account = self._account_of(tenant or self.args.tenant)
         self.usage.begin()
         with request_span(self._span_name, carrier) as span:
@@ -148,9 +157,9 @@ class MeteredModel:
             finally:
                 self.usage.end()
             if not span.is_recording:
-                return encoded, as_metadata(receipt)
+                return Answered(encoded, receipt, [])
             self._describe(span, receipt)
-        return encoded, [*as_metadata(receipt), *span.headers.items()]
+        return Answered(encoded, receipt, list(span.headers.items()))
 
     def stats(self) -> dict[str, float]:
         """When it was asked (`Usage.stats`), and what its process was charged for the load and for staying warm."""

@@ -23,6 +23,7 @@ from app.protocol.generated import open_inference_pb2 as pb
 from app.protocol.model_statistics import ModelCounts
 from app.serving.admission import Admission
 from app.serving.args import ModelArgs
+from app.serving.build import QUIET
 from app.serving.grpc_door import GrpcDoor, refused
 from app.serving.http_body import Receive
 from app.serving.http_door import HttpDoor, Scope, Send, send_refusal
@@ -261,6 +262,7 @@ _pool = serve.deployment(
     max_ongoing_requests=256,
     graceful_shutdown_timeout_s=10,
     graceful_shutdown_wait_loop_s=0.5,
+    logging_config=QUIET,
 )(ServedPool)
 
 

@@ -18,8 +18,9 @@ Receipt = dict[str, Parameter]
 
 
 _NAMES = ("receipt_id", "energy_uj", "carbon_ugco2e", "grade", "provisional", "cache", "saved_uj")
-_HEADERS = {name: PREFIX + name for name in _NAMES}
 """Every header costs a small model's request more than computing what is in it: the shares are no headers."""
+_METADATA = [(name, PREFIX + name) for name in _NAMES]
+_HEADERS = [(name, header.encode()) for name, header in _METADATA]
 
 
 def receipt_of(work: "OpenSlice") -> Receipt:
@@ -44,8 +45,20 @@ def receipt_of(work: "OpenSlice") -> Receipt:
 
 
 def as_metadata(receipt: Receipt) -> list[tuple[str, str]]:
-    """`receipt` as names and values of headers."""
-    return [(header, _spelt(receipt[name])) for name, header in _HEADERS.items() if name in receipt]
+    """`receipt` as trailing metadata."""
+    return [(key, _spelt(receipt[name])) for name, key in _METADATA if name in receipt]
+
+
+def as_headers(receipt: Receipt) -> list[tuple[bytes, bytes]]:
+    """`receipt` as headers of HTTP."""
+    headers = []
+    for name, header in _HEADERS:
+        value = receipt.get(name)
+        if type(value) is int:
+            headers.append((header, b"%d" % value))
+        elif value is not None:
+            headers.append((header, _spelt(value).encode()))
+    return headers
 
 
 def _spelt(value: Parameter) -> str:

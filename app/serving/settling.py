@@ -27,6 +27,8 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 def settle_of_query(query: bytes) -> float:
     """Seconds to wait at most by an URL's query; 0: not at all."""
+    if not query:
+        return 0.0
     return _seconds(parse_qsl(query.decode("latin-1"), keep_blank_values=True), "settle", "settle_timeout_s")
 
 

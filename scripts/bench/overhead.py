@@ -167,7 +167,8 @@ def run(quick: bool) -> dict:
                 result = {"meter": meter_share(rounds, 2 if quick else 10)}
                 apps = [application(kind, on) for kind in BODIES for on in (True, False)]
                 cluster.deploy({"applications": [console, *apps]})
-                result["noop"] = compare("noop", rounds, 1500 if quick else 3000, clients=4)
+                # Many short rounds: what a no-op takes wanders by a fifth within seconds, on both sides alike.
+                result["noop"] = compare("noop", 41 if quick else 101, 400, clients=4)
                 result["minilm"] = compare("minilm", rounds, 60 if quick else 400, clients=4)
             finally:
                 ray.shutdown()

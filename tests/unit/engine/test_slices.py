@@ -200,6 +200,8 @@ def test_the_settled_figure_replaces_the_estimate(book: SliceBook, board: BoardW
     piece = book.begin(REQUEST, 1.0)
     clock.advance(100 * NS_PER_MS)
     piece.end()
+    clock.advance(2 * NS_PER_S)
+    board.write(clock.monotonic_ns(), 360.0, [GPU])
     settle(book, 0, 20_000_000, grades=1 | 4)
     energy = piece.energy()
     assert energy is not None

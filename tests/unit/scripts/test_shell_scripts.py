@@ -117,6 +117,7 @@ def test_the_fast_mode_sets_what_serve_reads_at_start_and_keeps_what_is_set() ->
     lines = set(answer.stdout.splitlines())
     assert "RAY_SERVE_THROUGHPUT_OPTIMIZED=0" in lines
     assert {"RAY_SERVE_ENABLE_HA_PROXY=1", "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=2"} <= lines
+    assert "RAY_SERVE_HAPROXY_METRICS_ENABLED=0" in lines
     assert {"RAY_preload_python_modules=app.serving.prepared", "RAY_prestart_worker_first_driver=0"} <= lines
 
 
