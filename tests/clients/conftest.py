@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from tests.fixtures.client_programs import Doors
+from tests.fixtures.edge import Edge
 from tests.fixtures.ray_cluster import ROOT, RayCluster
 
 ECHO = "python:tests.fixtures.echo:Echo"
@@ -41,6 +42,20 @@ def served_cluster(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def doors(served_cluster):
+def serve_doors(served_cluster):
     """Serve's own doors."""
     return Doors()
+
+
+@pytest.fixture(scope="session")
+def edge_doors(served_cluster, tmp_path_factory):
+    """The edge's: TLS, and no application named."""
+    with Edge(Path(tmp_path_factory.mktemp("edge"))) as edge:
+        edge.await_models("minilm", "everything", "numbers")
+        yield Doors(edge.host_and_port, edge.grpc, str(edge.ca), names_application=False)
+
+
+@pytest.fixture(scope="session", params=["serve", "edge"])
+def doors(request):
+    """Both, one after the other."""
+    return request.getfixturevalue(f"{request.param}_doors")

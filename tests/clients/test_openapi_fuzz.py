@@ -11,9 +11,9 @@ from tests.fixtures.ray_cluster import ROOT
 pytestmark = [pytest.mark.clients, pytest.mark.ray, pytest.mark.timeout(600)]
 
 
-def test_nothing_that_the_document_allows_breaks_the_service(doors):
+def test_nothing_that_the_document_allows_breaks_the_service(serve_doors):
     schemathesis = client_python("schemathesis", SCHEMATHESIS).with_name("schemathesis")
-    command = [sys.executable, str(ROOT / "scripts" / "fuzz_api.py"), f"--url={doors.base_url}", "--cases=200"]
+    command = [sys.executable, str(ROOT / "scripts" / "fuzz_api.py"), f"--url={serve_doors.base_url}", "--cases=200"]
     done = subprocess.run([*command, f"--schemathesis={schemathesis}"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "models/minilm/infer" in done.stdout

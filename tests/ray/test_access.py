@@ -23,6 +23,7 @@ from tests.fixtures.access_table import (
     http_rows,
     listening,
 )
+from tests.fixtures.edge import Edge
 from tests.fixtures.ray_cluster import ROOT, RayCluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(500)]
@@ -66,13 +67,25 @@ class Guarded:
         self.rows += http_rows("Fallback proxy, HTTP 8500", "http://127.0.0.1:8500", self.house, self.receipt_id)
         for application in ("console", MODEL):
             for door, port in (("Serve's door, gRPC 9000", 9000), ("Fallback proxy, gRPC 9500", 9500)):
-                self.rows += grpc_rows(door, f"127.0.0.1:{port}", self.house, application)
+                self.rows += grpc_rows(door, grpc.insecure_channel(f"127.0.0.1:{port}"), self.house, application)
         for port in listening(range(40_000, 40_010)):
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
                 index = grpc_calls(channel)["RepositoryIndex"]
                 told = code_of(index, [("x-api-key", str(self.house.credentials["admin"]))])
             application = "console" if told == "OK" else MODEL
-            self.rows += grpc_rows("Direct ports, gRPC 40000+", f"127.0.0.1:{port}", self.house, application)
+            direct = grpc.insecure_channel(f"127.0.0.1:{port}")
+            self.rows += grpc_rows("Direct ports, gRPC 40000+", direct, self.house, application)
+        self._fill_edge()
+
+    def _fill_edge(self) -> None:
+        state_dir = self.state_dir / "edge"
+        state_dir.mkdir()
+        with Edge(state_dir) as edge:
+            edge.await_models(MODEL)
+            secure = edge.trust()
+            self.rows += http_rows("The edge, HTTPS 8443", edge.url, self.house, self.receipt_id, verify=secure)
+            channel = grpc.secure_channel(edge.grpc, edge.credentials())
+            self.rows += grpc_rows("The edge, gRPC over TLS 9443", channel, self.house, "")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +100,8 @@ def guarded(tmp_path_factory):
 def test_only_health_answers_without_a_good_credential(guarded):
     seen = set()
     for row in guarded.rows:
-        route = row.route.split(" ")[0] if " (" in row.route else row.route.partition(" ")[2]
+        is_grpc = not row.route.startswith(("GET ", "POST "))
+        route = row.route.split(" ")[0] if is_grpc else row.route.partition(" ")[2]
         seen.add(row.door)
         if route in (*OPEN_HTTP, *OPEN_GRPC):
             assert set(row.given.values()) <= {"200", "OK"}, row
@@ -100,7 +114,7 @@ def test_only_health_answers_without_a_good_credential(guarded):
             or row.route.startswith(("ServerMetadata", "RepositoryIndex"))
         ), row
         assert row.given["good key"] == row.given["good token"], row
-    assert len(seen) >= 6, seen
+    assert len(seen) >= 8, seen
 
 
 def test_scopes_and_tenants_decide(guarded):
@@ -174,7 +188,7 @@ def test_every_decision_is_in_the_audit_log_and_no_key_in_any_log(guarded):
     assert any(entry["who"] == good[3:15] and entry["tenant"] == "acme" for entry in entries)
     assert any(entry["route"] == "ModelInfer" for entry in entries)
     logs = [path for path in Path("/tmp/ray/session_latest/logs").resolve().rglob("*") if path.is_file()]
-    logs += [audit, guarded.state_dir / "ray-head.log"]
+    logs += [audit, guarded.state_dir / "ray-head.log", guarded.state_dir / "edge" / "edge.log"]
     for path in logs:
         text = path.read_text(errors="replace")
         assert not [secret for secret in guarded.house.secrets() if secret in text], path
