@@ -27,7 +27,9 @@ from app.serving.build import QUIET
 from app.serving.grpc_door import GrpcDoor, refused
 from app.serving.http_body import Receive
 from app.serving.http_door import HttpDoor, Scope, Send, send_refusal
+from app.serving.joined_writes import join_writes
 from app.serving.metered import MeteredModel
+from app.serving.openai_door import is_openai_call, send_openai_refusal
 from app.serving.pool_args import PoolArgs, args_of, variants_of
 from app.serving.replica import ModelReplica, load_runner
 from app.serving.residents import Residents
@@ -149,7 +151,7 @@ class PoolReplica(GrpcDoor):
             async with self.residents.use(variant) as replica:
                 await replica.http(scope, receive, send)
         except JoulekeeperError as error:
-            await send_refusal(send, error)
+            await (send_openai_refusal if is_openai_call(scope) else send_refusal)(send, error)
 
     async def ModelInfer(self, request: pb.ModelInferRequest, grpc_context: Any) -> pb.ModelInferResponse:
         target = (request.model_name, request.model_version)
@@ -246,6 +248,7 @@ class ServedPool(PoolReplica):
     """What Serve starts. It is ready with nothing loaded: waking a pool costs no model."""
 
     async def __init__(self, args: PoolArgs) -> None:  # type: ignore[misc]
+        join_writes()
         PoolReplica.__init__(self, args)
         await self.start()
 

@@ -21,9 +21,12 @@ from app.protocol.messages import InferRequest
 from app.protocol.model_statistics import ModelCounts
 from app.serving.admission import Admission
 from app.serving.args import ModelArgs
+from app.serving.embeddings import Embedder
 from app.serving.grpc_door import GrpcDoor
 from app.serving.http_door import HttpDoor
+from app.serving.joined_writes import join_writes
 from app.serving.metered import MeteredModel
+from app.serving.openai_door import OpenAIDoor, TwoDoors
 from app.serving.shadow import SHADOW_TENANT, ShadowSender
 from app.serving.traffic import application_of
 
@@ -46,7 +49,7 @@ def load_runner(args: ModelArgs) -> "Runner":
 
     return load_runner(
         args.source,
-        device=_device(args.device),
+        device=device_of(args.device),
         repository=settings().repository,
         source_args=args.source_args,
     )
@@ -54,6 +57,8 @@ def load_runner(args: ModelArgs) -> "Runner":
 
 class ModelReplica(GrpcDoor):
     """Answers once `load` has returned."""
+
+    model: MeteredModel
 
     def __init__(
         self,
@@ -70,7 +75,10 @@ class ModelReplica(GrpcDoor):
         if args.shadow:
             self.model.shadow = ShadowSender(args.shadow, VersionHandles(args.name, args.version).send)
         self._rested_at = -1
-        self.http = HttpDoor(self.model, self.counts, self.admission)
+        self.http = TwoDoors(
+            HttpDoor(self.model, self.counts, self.admission),
+            OpenAIDoor(args, self.admission, {"embeddings": Embedder(self.model, self.admission)}, self.counts),
+        )
 
     async def load(self) -> None:
         """Bring the model into service."""
@@ -97,7 +105,7 @@ class ModelReplica(GrpcDoor):
         if not self.model.ready:
             raise Unavailable(f"{self.model.label} is not loaded")
 
-    def __serve_build_asgi_app__(self) -> HttpDoor:
+    def __serve_build_asgi_app__(self) -> TwoDoors:
         return self.http
 
     def __del__(self) -> None:
@@ -127,7 +135,8 @@ class VersionHandles:
             raise
 
 
-def _device(wanted: str) -> str:
+def device_of(wanted: str) -> str:
+    """The device that `wanted` means in this replica."""
     if wanted != "auto":
         return wanted
     from app.metering.devices import visible_accelerators
@@ -144,5 +153,6 @@ class ServedModel(ModelReplica):
     """What Serve starts: a replica that is loaded before Serve calls it ready."""
 
     async def __init__(self, args: ModelArgs) -> None:  # type: ignore[misc]
+        join_writes()
         ModelReplica.__init__(self, args)
         await self.load()

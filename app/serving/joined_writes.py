@@ -1,0 +1,78 @@
+"""One write per answer: the head of an HTTP response waits for its body.
+
+Knows nothing of models or of Serve. uvicorn writes the head and the body apart, and on uvloop each write is a system
+call and a packet that wakes the HAProxy in front: a sixth of a small model's request. Here the head is kept for what is
+written next, until the next turn of the event loop at most, so that a stream's head does not wait for its first piece.
+
+    join_writes()          # in a replica, before its server starts
+
+uvicorn has no place for this, so its class of one request is replaced by a subclass (docs/adr/0012); what it looks for
+is there in the pinned version, and where it is not, nothing is changed.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+_log = logging.getLogger("ray.serve")
+
+
+class HeadKeepingTransport:
+    """A transport that keeps the first thing written to join it with the second. Used from one event loop."""
+
+    __slots__ = ("_kept", "_turn", "_wrapped")
+
+    def __init__(self, wrapped: asyncio.Transport) -> None:
+        self._wrapped = wrapped
+        self._kept: bytes | None = None
+        self._turn: asyncio.Handle | None = None
+
+    def write(self, data: bytes) -> None:
+        """Send `data`, now or with what comes next."""
+        if self._turn is None:
+            self._kept = bytes(data)
+            self._turn = asyncio.get_running_loop().call_soon(self._flush)
+        elif self._kept is None:
+            self._wrapped.write(data)
+        else:
+            kept, self._kept = self._kept, None
+            self._turn.cancel()
+            self._wrapped.write(kept + data)
+
+    def close(self) -> None:
+        """Close once everything is sent."""
+        self._flush()
+        self._wrapped.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+    def _flush(self) -> None:
+        if self._kept is not None:
+            kept, self._kept = self._kept, None
+            self._wrapped.write(kept)
+
+
+def join_writes() -> None:
+    """Have uvicorn's HTTP server in this process write a head together with its body. A second call does nothing."""
+    try:
+        from uvicorn.protocols.http import httptools_impl
+    except ImportError:
+        return
+    if not hasattr(httptools_impl, "RequestResponseCycle"):
+        _log.info("this uvicorn writes heads and bodies apart; each answer takes a packet more")
+        return
+    if not hasattr(httptools_impl.RequestResponseCycle, "joins_writes"):
+        httptools_impl.RequestResponseCycle = _joining(httptools_impl.RequestResponseCycle)  # type: ignore[misc]
+
+
+def _joining(cycle: type[Any]) -> type[Any]:
+    class JoiningCycle(cycle):  # type: ignore[misc]
+        """One request and its response, written at once."""
+
+        joins_writes = True
+
+        def __init__(self, *, transport: asyncio.Transport, **options: Any) -> None:
+            super().__init__(transport=HeadKeepingTransport(transport), **options)
+
+    return JoiningCycle

@@ -1,0 +1,132 @@
+"""Heads and bodies are written together: the transport by itself, and uvicorn's own class of one request with it."""
+
+import asyncio
+from unittest.mock import patch
+
+import pytest
+from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.flow_control import FlowControl
+
+from app.serving.joined_writes import HeadKeepingTransport, join_writes
+
+
+class Wire:
+    """What stands for a socket: keeps every write."""
+
+    def __init__(self):
+        self.writes, self.closed = [], False
+
+    def write(self, data):
+        assert not self.closed
+        self.writes.append(bytes(data))
+
+    def close(self):
+        self.closed = True
+
+    def get_write_buffer_size(self):
+        return 7
+
+
+def on_loop(steps):
+    """Run `steps(transport)` on a loop; the writes."""
+    wire = Wire()
+
+    async def scenario():
+        await steps(HeadKeepingTransport(wire))
+
+    asyncio.run(scenario())
+    return wire
+
+
+def test_the_first_two_writes_are_one_and_later_ones_go_as_they_come():
+    async def steps(transport):
+        for piece in (b"head ", b"body", b"more"):
+            transport.write(piece)
+
+    assert on_loop(steps).writes == [b"head body", b"more"]
+
+
+def test_a_head_waits_for_one_turn_at_most():
+    async def steps(transport):
+        transport.write(b"head")
+        await asyncio.sleep(0)
+        transport.write(b"body")
+
+    assert on_loop(steps).writes == [b"head", b"body"]
+
+
+def test_closing_sends_what_is_kept_first():
+    async def steps(transport):
+        transport.write(b"head")
+        transport.close()
+
+    wire = on_loop(steps)
+    assert (wire.writes, wire.closed) == ([b"head"], True)
+
+
+def test_everything_else_is_the_transports_own():
+    async def steps(transport):
+        assert transport.get_write_buffer_size() == 7
+
+    on_loop(steps)
+
+
+@pytest.fixture
+def cycle_class():
+    """uvicorn's class after `join_writes`, put back afterwards."""
+    with patch.object(httptools_impl, "RequestResponseCycle", httptools_impl.RequestResponseCycle):
+        join_writes()
+        joining = httptools_impl.RequestResponseCycle
+        join_writes()
+        assert httptools_impl.RequestResponseCycle is joining
+        yield joining
+
+
+def answered(cycle_class, method, *messages):
+    wire = Wire()
+
+    async def scenario():
+        cycle = cycle_class(
+            scope={"type": "http", "method": method, "path": "/", "headers": []},
+            transport=wire,
+            flow=FlowControl(wire),
+            logger=None,
+            access_logger=None,
+            access_log=False,
+            default_headers=[],
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=True,
+            on_response=lambda: None,
+        )
+        for message in messages:
+            await cycle.send(message)
+        await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    return wire.writes
+
+
+def start(length):
+    headers = [] if length is None else [(b"content-length", b"%d" % length)]
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+def body(data, more=False):
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+def test_an_answer_of_uvicorn_is_one_write(cycle_class):
+    assert answered(cycle_class, "POST", start(2), body(b"ok")) == [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"]
+
+
+def test_an_empty_answer_and_one_to_head_leave_too(cycle_class):
+    assert answered(cycle_class, "GET", start(0), body(b"")) == [b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]
+    assert answered(cycle_class, "HEAD", start(2), body(b"ok")) == [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"]
+
+
+def test_a_stream_is_written_piece_by_piece(cycle_class):
+    writes = answered(cycle_class, "GET", start(None), body(b"a", more=True), body(b"b"))
+    assert len(writes) == 2
+    assert writes[0].endswith(b"\r\n\r\n1\r\na\r\n")
+    assert writes[1] == b"1\r\nb\r\n0\r\n\r\n"
