@@ -8,12 +8,27 @@
     +-- OverQuota           the tenant used up a quota: 429 / RESOURCE_EXHAUSTED, says when to come again
     +-- NotFound            no such model, version, receipt, job: 404 / NOT_FOUND
     +-- Unavailable         try again later: 503 / UNAVAILABLE
+    |   +-- Busy            a bounded queue is full, whoever asks: 429 / RESOURCE_EXHAUSTED, says when to come again
     +-- SensorUnusable      a backend cannot read energy here; its reason is kept and shown
     +-- BooksDamaged        the ledger does not add up or was altered
 
 A message says what, the value, the bound and what to do. Arguments are positional, so that errors
 survive Ray's pickling.
 """
+
+
+class _SaysWhen:
+    """Second argument of an error: seconds from now after which to come again; a second where none was given."""
+
+    args: tuple[object, ...]
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds from now."""
+        return float(str(self.args[1])) if len(self.args) > 1 else 1.0
 
 
 class JoulekeeperError(Exception):
@@ -51,19 +66,17 @@ class Forbidden(JoulekeeperError):
     grpc_status = "PERMISSION_DENIED"
 
 
-class OverQuota(JoulekeeperError):
-    """The tenant has used up a quota: `OverQuota(message, retry_after_s)`, in seconds from now."""
+class OverQuota(_SaysWhen, JoulekeeperError):
+    """The tenant has used up a quota: `OverQuota(message, retry_after_s)`, in seconds from now. A third argument that
+    is true says that a quota of the whole day is spent, so that coming again soon is of no use."""
 
     http_status = 429
     grpc_status = "RESOURCE_EXHAUSTED"
 
-    def __str__(self) -> str:
-        return str(self.args[0])
-
     @property
-    def retry_after_s(self) -> float:
-        """The second argument; a second where none was given."""
-        return float(self.args[1]) if len(self.args) > 1 else 1.0
+    def is_spent(self) -> bool:
+        """Whether it is the day's."""
+        return len(self.args) > 2 and bool(self.args[2])
 
 
 class NotFound(JoulekeeperError):
@@ -78,6 +91,13 @@ class Unavailable(JoulekeeperError):
 
     http_status = 503
     grpc_status = "UNAVAILABLE"
+
+
+class Busy(_SaysWhen, Unavailable):
+    """A bounded queue is full: `Busy(message, retry_after_s)`, in seconds from now. No quota helps, only time does."""
+
+    http_status = 429
+    grpc_status = "RESOURCE_EXHAUSTED"
 
 
 class SensorUnusable(JoulekeeperError):

@@ -129,7 +129,8 @@ class Allowances:
         spent, lease = self._spent.get(tenant), account.lease
         if spent is not None:
             wait_s = max(1.0, spent.day_ends_s - wall_s)
-            raise OverQuota(f"tenant {tenant} has used up its {spent.quota}; come again in {wait_s:.0f} s", wait_s)
+            message = f"tenant {tenant} has used up its {spent.quota}; come again in {wait_s:.0f} s"
+            raise OverQuota(message, wait_s, True)
         if lease is None or now - account.leased_at > LAPSE_S:
             self._hurry()
             if lease is None and now - account.born_at <= 2 * LEASE_S:

@@ -5,7 +5,7 @@ The same names serve as HTTP headers and as trailing metadata of gRPC. Knows not
 
 import math
 
-from app.errors import JoulekeeperError, OverQuota, Unauthenticated, Unavailable
+from app.errors import Busy, JoulekeeperError, OverQuota, Unauthenticated, Unavailable
 
 
 def headers_of(error: JoulekeeperError, challenge: str = 'Bearer realm="joulekeeper"') -> list[tuple[str, str]]:
@@ -13,7 +13,7 @@ def headers_of(error: JoulekeeperError, challenge: str = 'Bearer realm="joulekee
     match error:
         case Unauthenticated():
             return [("www-authenticate", challenge)]
-        case OverQuota():
+        case OverQuota() | Busy():
             return [("retry-after", str(max(1, math.ceil(error.retry_after_s))))]
         case Unavailable():
             return [("retry-after", "1")]

@@ -49,9 +49,10 @@ def train(
     job: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="A job file, see deployments/jobs/.")],
 ) -> None:
     """Run a training job here; also the entrypoint of `ray job submit`."""
+    from app.energy import measure
     from app.training.run import main as run_job
 
-    raise typer.Exit(run_job(job))
+    raise typer.Exit(run_job(job, measure))
 
 
 def version() -> None:

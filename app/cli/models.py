@@ -1,6 +1,7 @@
-"""The commands of the model repository: list, show, verify, import, delete, keygen.
+"""The commands of the model repository: list, show, verify, import, quantize, delete, keygen.
 
-Knows nothing of what is deployed; the repository is a directory or an object store, no cluster is asked.
+Knows nothing of what is deployed; the repository is a directory or an object store, and no cluster is asked, but by
+`quantize`, which meters what it made.
 """
 
 import json
@@ -12,6 +13,7 @@ import typer
 
 from app.cli import terminal
 from app.cli.grid import Grid, columns
+from app.models.precision import Precision
 from app.units import format_carbon, format_energy
 
 if TYPE_CHECKING:
@@ -30,7 +32,14 @@ def list_models(as_json: JsonOption = False) -> None:
     repository = _repository()
     cards = [repository.card(name, repository.latest(name)) for name in repository.names()]
     if as_json:
-        rows = [{**card.model_dump(mode="json"), "versions": repository.versions(card.name)} for card in cards]
+        rows = [
+            {
+                **card.model_dump(mode="json"),
+                "versions": repository.versions(card.name),
+                "variants": repository.variants(card.name),
+            }
+            for card in cards
+        ]
         typer.echo(json.dumps(rows, indent=2))
     else:
         terminal.show(models_grid(repository.where, cards))
@@ -44,7 +53,7 @@ def show_model(
 ) -> None:
     """The card of one version: metrics, data with origin and digest, energy, carbon, code version."""
     repository = _repository()
-    card = repository.card(name, version or repository.latest(name))
+    card = repository.card(name, repository.resolve(name, version))
     if as_json:
         terminal.show_json(card)
     else:
@@ -61,7 +70,7 @@ def verify_models(
     """Read every file again and compare it with the digest in its card; stops at the first that was altered."""
     repository = _repository()
     for each in [name] if name else repository.names():
-        for number in [version] if version else repository.versions(each):
+        for number in [version] if version else repository.versions(each) + repository.variants(each):
             with repository.open(each, number) as (card, _):
                 typer.echo(f"{each}@{number}: {len(card.files)} files as published")
 
@@ -81,6 +90,38 @@ def import_version(
 
     request = ImportRequest(name, source, card, code, frozenset(trust_pickle or ()))
     typer.echo(f"{name}@{import_model(_repository(), request)}")
+
+
+@models.command("quantize")
+def quantize_version(
+    name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="A language model; else its latest version.")],
+    to: Annotated[Precision, typer.Option(help="What its weights become.")],
+    measured: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Meter what a token costs; joins or starts a cluster.")
+    ] = True,
+) -> None:
+    """Publish a language model with smaller weights as a variant, `2-int8`: held-out loss and joules per token told."""
+    from app.clock import SystemClock
+    from app.energy import measure
+    from app.training.cluster import join_cluster, open_books
+    from app.training.variants import publish_variant
+
+    repository = _repository()
+    name, _, version = name.partition("@")
+    version = repository.resolve(name, version)
+    if measured:
+        join_cluster()
+        open_books(typer.echo)
+    published = publish_variant(
+        repository,
+        name,
+        version,
+        to,
+        measure=measure if measured else None,
+        clock=SystemClock(),
+        tell=typer.echo,
+    )
+    typer.echo(f"published {name}@{published}")
 
 
 @models.command("delete")

@@ -67,6 +67,9 @@ def receipt_grid(receipt: Receipt) -> Grid:
         "at": _moment(receipt.wall_time_s),
         "duration": f"{receipt.duration_ns / 1_000_000:.3f} ms",
         "energy": f"{receipt.energy_uj} uJ ({format_energy(receipt.energy_uj)})",
+        "prefill": _phase(receipt.prefill_uj),
+        "decode": _phase(receipt.decode_uj),
+        "per token": "" if receipt.uj_per_token is None else f"{receipt.uj_per_token:g} uJ",
         "carbon": f"{receipt.carbon_ugco2e} ugCO2e ({format_carbon(receipt.carbon_ugco2e)})",
         "grade": receipt.grade,
         "load share": _share(receipt.load_share_uj, receipt.shares_final),
@@ -75,6 +78,11 @@ def receipt_grid(receipt: Receipt) -> Grid:
     }
     rows = tuple((name, value) for name, value in facts.items() if value)
     return Grid(f"Receipt {receipt.receipt_id}", columns("fact", "value"), rows)
+
+
+def _phase(energy_uj: int | None) -> str:
+    """A part of the energy; empty of a receipt without phases."""
+    return "" if energy_uj is None else f"{energy_uj} uJ ({format_energy(energy_uj)})"
 
 
 def _share(energy_uj: int, is_final: bool) -> str:

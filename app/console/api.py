@@ -13,17 +13,23 @@ from app.console.books import Books
 from app.console.bounds import BoundedBodies
 from app.console.catalogue import Catalogue
 from app.console.faults import answer_in_json
+from app.console.forward import ServeDoor, forward_router
 from app.console.guard import Guard
 from app.console.ledger_api import ledger_router, receipts_router
 from app.console.openapi import publish
 from app.console.page import page_router
 from app.console.repository import Repository
-from app.console.server_api import repository_router, server_router
+from app.console.server_api import models_router, repository_router, server_router
 from app.product import version_of
 
 
 def build_api(
-    books: Books, catalogue: Catalogue, repository: Repository, now: Callable[[], datetime], gate: Gate
+    books: Books,
+    catalogue: Catalogue,
+    repository: Repository,
+    now: Callable[[], datetime],
+    gate: Gate,
+    door: ServeDoor,
 ) -> FastAPI:
     """The application. FastAPI's own documentation pages load scripts from elsewhere and are off."""
     api = FastAPI(
@@ -36,7 +42,12 @@ def build_api(
     answer_in_json(api)
     api.add_middleware(BoundedBodies)
     api.add_middleware(Guard, gate=gate)  # added last, asked first: no byte of a stranger's body is read
-    servers = (repository_router(repository), server_router(catalogue))
+    servers = (
+        repository_router(repository),
+        server_router(catalogue),
+        models_router(catalogue),
+        forward_router(catalogue, door),
+    )
     for router in (page_router(), ledger_router(books, now), receipts_router(books), *servers):
         api.include_router(router)
     publish(api)

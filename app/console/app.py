@@ -24,6 +24,7 @@ from app.config import settings
 from app.console.api import build_api
 from app.console.books import Books, MendingBooks
 from app.console.catalogue import ServeCatalogue
+from app.console.forward import ServeDoor
 from app.console.grpc import ServerCalls
 from app.console.period import local_now
 from app.console.repository import Repository
@@ -33,6 +34,7 @@ from app.metering.access_feed import open_gate
 from app.metering.accountant import connect_books
 from app.metering.prestart import Raylet, use_up
 from app.serving.keeper import Keeper
+from app.serving.own_process import settle_in
 
 _log = logging.getLogger("ray.serve")
 
@@ -58,6 +60,17 @@ async def _serve_details() -> Mapping[str, Any]:
         return await controller.get_serve_instance_details.remote()
     except (ValueError, ray.exceptions.RayError) as error:
         raise Unavailable(f"Serve's controller does not answer: {error}") from error
+
+
+async def _serve_address() -> str:
+    """Serve's HTTP door on this node, where there is one because this replica is here."""
+    try:
+        controller = await asyncio.to_thread(ray.get_actor, SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+        options = await controller.get_http_config.remote()
+    except (ValueError, ray.exceptions.RayError) as error:
+        raise Unavailable(f"Serve's controller does not answer: {error}") from error
+    host = options.host if options.host not in (None, "0.0.0.0", "::", "") else "127.0.0.1"
+    return f"http://[{host}]:{options.port}" if ":" in host else f"http://{host}:{options.port}"
 
 
 def _open_books() -> None:
@@ -88,6 +101,7 @@ class Console(ServerCalls):
     """The deployment's class."""
 
     def __init__(self) -> None:
+        settle_in()
         threading.Thread(target=_open_books, name="open-books", daemon=True).start()
         clock = SystemClock()
         self.gate = open_gate("console", "default")
@@ -98,7 +112,8 @@ class Console(ServerCalls):
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica, after the constructor: the application is never pickled."""
-        return build_api(MendingBooks(_books), self.catalogue, self.repository, self._now, self.gate)
+        door = ServeDoor(_serve_address)
+        return build_api(MendingBooks(_books), self.catalogue, self.repository, self._now, self.gate, door)
 
 
 ConsoleDeployment = serve.deployment(

@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from fastapi import Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 
 from app.access.gate import Caller, Gate, credential
 from app.access.refusals import headers_of
 from app.access.scopes import ADMIN, ANYBODY_KNOWN, READ_REPORT, infer_scope
+from app.console.faults import refused
 from app.errors import Forbidden, JoulekeeperError, NotFound, Unauthenticated
 
 Message = MutableMapping[str, Any]
@@ -41,7 +42,7 @@ class Guard:
             try:
                 scope[_CALLER] = self._admitted(scope)
             except JoulekeeperError as error:
-                await _refusal(error, scope["method"])(scope, receive, send)
+                await _refusal(error, scope["method"], scope["path"])(scope, receive, send)
                 return
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1003})
@@ -53,7 +54,9 @@ class Guard:
         peer = client[0] if client else ""
         known_by = None if self._gate.is_open else _known_by(scope)
         route = f"{scope['method']} {scope['path']}"[:_MAX_ROUTE_CHARS]
-        return self._gate.admit(known_by, scope_of_path(scope["path"]), peer=peer, route=route)
+        # What is passed on to a model is counted there.
+        requests = 0 if scope["method"] == "POST" and scope["path"].startswith("/v1/") else 1
+        return self._gate.admit(known_by, scope_of_path(scope["path"]), peer=peer, route=route, requests=requests)
 
 
 def scope_of_path(path: str) -> str:
@@ -114,6 +117,6 @@ def _known_by(scope: Message) -> str | None:
         raise Unauthenticated("the basic credential cannot be read; send any user, and the key as password") from None
 
 
-def _refusal(error: JoulekeeperError, method: str) -> JSONResponse:
+def _refusal(error: JoulekeeperError, method: str, path: str) -> Response:
     challenge = f'{_BASIC}, Bearer realm="joulekeeper"' if method in ("GET", "HEAD") else 'Bearer realm="joulekeeper"'
-    return JSONResponse({"error": str(error)}, error.http_status, headers=dict(headers_of(error, challenge)))
+    return refused(error, path, headers=headers_of(error, challenge))

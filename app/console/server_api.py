@@ -15,6 +15,8 @@ from app.console.repository import Repository, state_of
 from app.errors import InvalidInput, NotFound, Unavailable
 from app.product import NAME, version_of
 from app.protocol.descriptions import EXTENSIONS
+from app.protocol.openai_errors import UnknownModel
+from app.protocol.openai_models import ModelEntry, build_model, build_models
 
 _ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -64,7 +66,7 @@ async def refuse_model(catalogue: Catalogue, name: str, *, by_metadata: bool = F
 
 
 def server_router(catalogue: Catalogue) -> APIRouter:
-    """`/v2`, `/v2/health/*`, `/v1/models` and the answer for unknown models."""
+    """`/v2`, `/v2/health/*` and the answer for unknown models."""
     router = APIRouter()
 
     @router.get("/v2")
@@ -91,10 +93,25 @@ def server_router(catalogue: Catalogue) -> APIRouter:
     async def unknown_model(name: str, rest: str = "") -> None:
         await refuse_model(catalogue, name)
 
+    return router
+
+
+def models_router(catalogue: Catalogue) -> APIRouter:
+    """`/v1/models`: what is deployed, in OpenAI's shape."""
+    router = APIRouter()
+
     @router.get("/v1/models")
-    async def models() -> dict[str, object]:
-        """The deployed models in OpenAI's shape."""
-        return {"object": "list", "data": [_openai_model(model) for model in await catalogue.models()]}
+    async def models() -> Response:
+        """The deployed models in OpenAI's shape; a version beside the default one is `<model>@<version>`."""
+        return Response(build_models(map(_openai_entry, await catalogue.models())), media_type="application/json")
+
+    @router.get("/v1/models/{name}")
+    async def model(name: str) -> Response:
+        """One of them."""
+        for each in await catalogue.models():
+            if each.name == name:
+                return Response(build_model(_openai_entry(each)), media_type="application/json")
+        raise UnknownModel(f"The model `{name}` does not exist; GET /v1/models lists those that do")
 
     return router
 
@@ -130,5 +147,6 @@ def _indexed(model: DeployedModel) -> dict[str, str]:
     return {"name": model.model, "version": model.version, "state": state, "reason": reason}
 
 
-def _openai_model(model: DeployedModel) -> dict[str, object]:
-    return {"id": model.name, "object": "model", "created": int(model.deployed_at_s), "owned_by": NAME}
+def _openai_entry(model: DeployedModel) -> ModelEntry:
+    told = {"version": model.version, "state": state_of(model)[0]}
+    return ModelEntry(model.name, int(model.deployed_at_s), NAME, {key: value for key, value in told.items() if value})

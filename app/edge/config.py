@@ -91,8 +91,8 @@ class EdgeConfig(BaseModel):
     """HTTP: silence of Serve; longer than the longest cold start."""
     stream_idle_s: Seconds = 3600
     """gRPC: silence of either side. Streams may rest long; deadlines are the client's."""
-    drain_s: Seconds = 300
-    """How long calls under way may last on the old configuration after a reload."""
+    drain_s: Seconds = 3600
+    """How long calls under way, streams among them, may last on the old configuration after a reload."""
     stop_s: Seconds = 3
     """How long an edge that is asked to end waits for calls under way."""
     gzip: bool = True

@@ -181,6 +181,7 @@ class NodeBooks:
             credits.append((ring, claim, by_owner))
             ring.charge(by_owner, result.by_resident.get(index, 0))
             if len(positions):
+                ring.tell(delta, positions, parts)
                 if not track.device.kind.is_host:
                     ring.learn_power(positions, parts, delta, result.covered_ns)
                 ring.credit(positions, parts, Grade.APPORTIONED if claim.apportioned else interval.grade)

@@ -7,8 +7,11 @@ desk.receipt("1a2b3c4d-0123456789ab-1f")
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 from app.domain.account import Account, AccountName
+from app.engine.phases import per_token
 from app.engine.shares import NO_SHARES, Shares, fair_shares
 from app.engine.views import Receipt, Receipts
 from app.errors import InvalidInput, NotFound
@@ -77,9 +80,11 @@ class ReceiptDesk:
 
     def _read(self, receipt_id: str, reader: RingReader, sequence: int) -> Receipt:
         is_final = not self.is_watched(reader.ring_id)  # asked first: what is final may not be read before
-        row = reader.record(sequence)
-        account: Account = reader.account(int(row["owner"]))
-        start_ns, end_ns, energy_uj = int(row["start_ns"]), int(row["end_ns"]), int(row["energy_uj"])
+        rows = reader.phases(sequence)
+        account: Account = reader.account(int(rows[0]["owner"]))
+        phases_uj = [int(row["energy_uj"]) for row in rows]
+        start_ns, end_ns, energy_uj = int(rows[0]["start_ns"]), int(rows[-1]["end_ns"]), sum(phases_uj)
+        tokens = int(rows[-1]["part"]) if len(rows) > 1 else 0
         shares = _shares(reader, account, energy_uj)
         return Receipt(
             receipt_id=receipt_id,
@@ -91,8 +96,11 @@ class ReceiptDesk:
             node=reader.header.node,
             energy_uj=energy_uj,
             carbon_ugco2e=carbon_ug(energy_uj, self.intensity_g_per_kwh),
-            grade=grades_text(int(row["grades"])),
-            provisional=not int(row["state"]) & SETTLED,
+            grade=grades_text(reduce(or_, (int(row["grades"]) for row in rows))),
+            provisional=not all(int(row["state"]) & SETTLED for row in rows),
+            prefill_uj=phases_uj[0] if len(rows) > 1 else None,
+            decode_uj=phases_uj[1] if len(rows) > 1 else None,
+            uj_per_token=per_token(energy_uj, tokens),
             load_share_uj=shares.load_uj,
             warm_share_uj=shares.warm_uj,
             shares_final=is_final,

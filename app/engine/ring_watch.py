@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from app.domain.account import Account, AccountName
-from app.domain.reading import Delta, Device, Grade
+from app.domain.reading import Delta, DeltaKind, Device, DeviceKind, Grade
 from app.domain.slice import ProcessKey
 from app.engine.write_back import Totals, WriteBack, write_totals
 from app.errors import InvalidInput
-from app.ledger.attribution import Claim
+from app.ledger.attribution import Claim, Steps
 from app.ledger.pace import Drawn, union_ns
-from app.ledger.ring import GRADE_BITS, SETTLED, Charged, RingReader, ring_paths
+from app.ledger.ring import GRADE_BITS, PHASE, SETTLED, Charged, RingReader, ring_paths
+from app.ledger.step_rows import MAX_ROWS, NO_ROWS, Fact, Rows
 from app.units import NS_PER_S
 
 _FAR_NS = np.iinfo(np.int64).max
@@ -51,6 +52,8 @@ class WatchedRing:
         self._active: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._credit: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._grades: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
+        self._steps: Rows = NO_ROWS
+        self._lead = min(self.held, default="")
         self._drawn = Drawn()
         self._charged = Charged(0, 0, 0)
 
@@ -76,6 +79,10 @@ class WatchedRing:
             self._active = np.concatenate((self._active, fresh))
             self._credit = np.concatenate((self._credit, np.zeros(len(fresh), np.int64)))
             self._grades = np.concatenate((self._grades, np.zeros(len(fresh), np.uint32)))
+        if len(told := self.reader.steps.poll()):
+            self._steps = np.concatenate((self._steps, told))[-MAX_ROWS:]
+            if len(self._steps) == MAX_ROWS:  # nothing commits
+                self.reader.steps.known_from_ns = int(self._steps["start_ns"][0])
         if len(self._active) > self.reader.capacity:  # nothing commits, as no device can be read
             self._keep(self.reader.records["number"][self._slots()] == self._active.astype(np.uint64) + 1)
         if self.ended_ns is not None and len(self._active):
@@ -98,7 +105,11 @@ class WatchedRing:
         starts = rows["start_ns"].astype(np.int64)
         ends = np.where(rows["end_ns"] == 0, _FAR_NS, rows["end_ns"]).astype(np.int64)
         whole = rows["number"] == self._active.astype(np.uint64) + 1
-        positions = np.flatnonzero((starts < delta.end_ns) & (ends > delta.start_ns) & whole)
+        there = (starts < delta.end_ns) & (ends > delta.start_ns)
+        told = self._told_of(delta)
+        if len(told):  # an engine may tell of a request a moment before it begins, or after it ended
+            there |= np.isin(self._active, told["sequence"].astype(np.int64))
+        positions = np.flatnonzero(there & whole)
         if not len(positions) and not share and not used:
             return None
         claim = Claim(
@@ -111,8 +122,38 @@ class WatchedRing:
             rows["owner"][positions].astype(np.int64),
             compute_share=part,
             apportioned=self._is_apportioned(delta.device),
+            steps=self._steps_of(told, delta, positions) if len(told) else None,
         )
         return claim, positions
+
+    def _told_of(self, delta: Delta) -> Rows:
+        """Rows of steps on the interval; none where what is known of them does not reach back to its beginning."""
+        if not len(self._steps) or delta.start_ns < self.reader.steps.known_from_ns:
+            return NO_ROWS
+        told: Rows = self._steps[(self._steps["start_ns"] < delta.end_ns) & (self._steps["end_ns"] > delta.start_ns)]
+        return told
+
+    def _steps_of(self, told: Rows, delta: Delta, positions: npt.NDArray[np.int64]) -> Steps | None:
+        """What its slices at `positions` drew in their steps.
+
+        Slices that are no phases of requests are in it with their weight as their power: it is their process that
+        compares them.
+        """
+        if not len(positions):
+            return None
+        sequences = self._active[positions].astype(np.uint64)
+        at = np.searchsorted(sequences, told["sequence"]).clip(max=len(sequences) - 1)
+        known = sequences[at] == told["sequence"]
+        told, at = told[known], at[known]
+        rows = self.reader.records[self._slots()[positions]]
+        plain = np.flatnonzero((rows["state"] & PHASE) == 0)
+        ends = np.where(rows["end_ns"] == 0, delta.end_ns, rows["end_ns"])
+        return Steps(
+            np.concatenate((told["start_ns"], rows["start_ns"][plain])).astype(np.int64),
+            np.concatenate((told["end_ns"], ends[plain])).astype(np.int64),
+            np.nan_to_num(np.concatenate((told["power_mw"], rows["weight"][plain]))).clip(0.0, _WEIGHT_BOUNDS[1]),
+            np.concatenate((at, plain)),
+        )
 
     def holds(self, device: Device) -> bool:
         """Whether the process works on `device`, or on an instance of it."""
@@ -142,6 +183,15 @@ class WatchedRing:
         """Remember energy for slices until the next commit."""
         self._credit[positions] += parts
         self._grades[positions] |= np.uint32(GRADE_BITS[grade])
+
+    def tell(self, delta: Delta, positions: npt.NDArray[np.int64], parts: npt.NDArray[np.int64]) -> None:
+        """Let the process know what an interval took, for its prices: of one of its accelerators, else of one CPU."""
+        if not self._lead and delta.device.kind is DeviceKind.CPU:
+            self._lead = delta.device.uuid
+        is_lead = delta.device.uuid == self._lead and delta.kind is DeltaKind.NORMAL
+        if is_lead and self.reader.steps.is_used:
+            of_phases = (self.reader.records["state"][self._slots()[positions]] & PHASE) != 0
+            self.reader.steps.show(Fact(delta.start_ns, delta.end_ns, int(parts[of_phases].sum())))
 
     def charges(self, positions: npt.NDArray[np.int64], parts: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         """(owner index, energy) sums of `parts` by the account of each slice."""
@@ -198,6 +248,8 @@ class WatchedRing:
         whole = self.reader.records["number"][self._slots()] == self._active.astype(np.uint64) + 1
         whole[:known] &= (totals["state"] & SETTLED) == 0
         self._keep(whole)
+        if len(self._steps):
+            self._steps = self._steps[self._steps["end_ns"] > totals["through_ns"]]
 
     def learn_power(
         self, positions: npt.NDArray[np.int64], parts: npt.NDArray[np.int64], delta: Delta, covered_ns: int

@@ -116,6 +116,11 @@ class BoardCache:
         self._intensity = 0.0
 
     @property
+    def accelerators(self) -> int:
+        """How many this process holds."""
+        return len(self._hashes)
+
+    @property
     def intensity_g_per_kwh(self) -> float:
         """As last shown; 0 before any meter showed one."""
         return self._intensity
@@ -220,6 +225,24 @@ class SliceBook:
         cpu_ns = self.cpu.end(now_ns - pieces[0].duration_ns, now_ns)
         for piece in pieces:
             piece.end_at(now_ns, cpu_ns)
+
+    def worth_uj(self, start_ns: int, end_ns: int, accelerator_mw: float) -> float:
+        """What attribution will most likely find of all that this process did in an interval that is over just now.
+
+        `accelerator_mw` is what it drew of each accelerator that it holds, if that is known; 0: as the board shows. 0
+        while no meter shows anything.
+        """
+        self.cpu.begin(end_ns)
+        cpu_ns = self.cpu.end(start_ns, end_ns)
+        shown = self.board.present()
+        if shown is None:
+            return 0.0
+        duration_ns = end_ns - start_ns
+        energy_uj = sum(priced_uj(host.pace, host.floor_mw, cpu_ns, duration_ns) for host in shown.hosts)
+        if shown.accelerators_mw:
+            power_mw = accelerator_mw * self.board.accelerators or shown.working_mw or shown.accelerators_mw
+            energy_uj += energy_of_power(power_mw, duration_ns)
+        return energy_uj
 
     def shares(self, told: SliceEnergy) -> Shares:
         """What a request that was `told` its energy carries of load and warm, of all requests told so far."""

@@ -148,6 +148,12 @@ class Receipt(View):
     """True once the process has ended and all of it is booked; until then the shares move."""
     duration_ns: int
     wall_time_s: float
+    prefill_uj: int | None = None
+    """Of a request to a generating model: for reading its prompt. None: the receipt has no phases."""
+    decode_uj: int | None = None
+    """And for making its tokens; both add up to energy_uj."""
+    uj_per_token: float | None = None
+    """energy_uj, prefill included, per token made; None before the request has ended, or of none."""
 
 
 class Receipts(View):

@@ -7,7 +7,8 @@ The order (docs/metering.md explains each rule):
 1. time that no slice covers gets min(E, floor power x that time): the residents' by share, the rest idle;
 2. what remains is active. A host device divides it by the CPU time of processes, an accelerator by NVML's process
    utilisation where every working process has one, else by slice time;
-3. within a process its slices share by time and, where they overlap, by their weights (rows, tokens, FLOPs);
+3. within a process its slices share by time and, where they overlap, by their weights (rows, tokens, FLOPs); slices
+   of which steps are told share by what their steps drew;
 4. a dead meter's interval explains only what slices, the floor and, on the host, the kernel's CPU clocks explain: the
    rest is `gap`; of a cleanly unwatched one it is `idle`, kind unwatched.
 """
@@ -27,6 +28,22 @@ _NO_TIMES: Times = np.empty(0, np.int64)
 _FLOOR_MOVES = 0.1
 NOBODY = -1
 """Stands for no claim, or for no slice, among the keys of doubts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What slices of a process drew and when, by its own price list: a row for each slice of each step."""
+
+    starts_ns: Times
+    ends_ns: Times
+    powers_mw: npt.NDArray[np.float64]
+    slices: npt.NDArray[np.int64]
+    """Which slice of the claim each row is of."""
+
+    def within(self, start_ns: int, end_ns: int, slices: int) -> npt.NDArray[np.float64]:
+        """What each of so many slices drew in that time, in picojoules."""
+        lengths = np.minimum(self.ends_ns, end_ns) - np.maximum(self.starts_ns, start_ns)
+        return np.bincount(self.slices, self.powers_mw * lengths.clip(min=0), slices).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +70,13 @@ class Claim:
     """Part of the accelerator that it can use at most: less than 1 for instances of a partitioned one (MIG)."""
     apportioned: bool = False
     """Holds instances of a partitioned accelerator, whose energy is a part of the whole's."""
+    steps: Steps | None = None
+    """How the process's energy goes to its slices, instead of their weights; None: by their weights."""
+
+    def by_steps(self, start_ns: int, end_ns: int) -> npt.NDArray[np.float64] | None:
+        """In which proportion its slices share the time; None where none of its steps tells."""
+        drawn = self.steps.within(start_ns, end_ns, len(self.starts_ns)) if self.steps else None
+        return drawn if drawn is not None and drawn.any() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +194,7 @@ def _share_active(
     parts = split_exactly(active_uj, [*known, *tail])
     for index, (claim, cover, part) in enumerate(zip(claims, covers, parts, strict=False)):
         if cover.length_ns:
-            result.by_slice[index] = split_array(part, _slice_time(claim, delta))
+            result.by_slice[index] = split_array(part, _shares_within(claim, delta))
         else:
             result.charge_resident(index, claim, part)
     result.charge(SYSTEM, parts[-2])
@@ -251,6 +275,11 @@ def _union_ns(covers: Sequence[_Cover], delta: Delta) -> int:
         return min(covers[0].length_ns, delta.duration_ns)
     merged = _merge(np.concatenate([c.starts_ns for c in covers]), np.concatenate([c.ends_ns for c in covers]))
     return merged.length_ns
+
+
+def _shares_within(claim: Claim, delta: Delta) -> npt.NDArray[np.float64]:
+    drawn = claim.by_steps(delta.start_ns, delta.end_ns)
+    return _slice_time(claim, delta) if drawn is None else drawn
 
 
 def _slice_time(claim: Claim, delta: Delta) -> npt.NDArray[np.float64]:

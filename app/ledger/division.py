@@ -57,8 +57,12 @@ class _Presence:
     weight: Floats
     """Sum of the weights open in each cell; 0 where none is."""
 
-    def shares(self, claim: Claim, energy_uj: Floats) -> Floats:
-        """Energy of each slice, of the process's `energy_uj` in each cell."""
+    def shares(self, claim: Claim, energy_uj: Floats, delta: Delta) -> Floats:
+        """Energy of each slice, of the process's `energy_uj` in each cell of `delta`."""
+        drawn = claim.by_steps(delta.start_ns, delta.end_ns)
+        if drawn is not None:
+            by_steps: Floats = float(energy_uj.sum()) * drawn / drawn.sum()
+            return by_steps
         per_weight = np.divide(energy_uj, self.weight, out=np.zeros(len(energy_uj)), where=self.weight > 0)
         reached = np.concatenate(([0.0], np.cumsum(per_weight)))
         shares: Floats = claim.weights * (reached[self.last] - reached[self.first])
@@ -92,7 +96,7 @@ def divide(delta: Delta, profile: Profile, claims: Sequence[Claim], others: Othe
         covered, foreign * profile.energy_uj, above_uj if _has_foreign(claims, working, others) else 0
     )
     rest_uj = float(np.where(covered, 0.0, profile.energy_uj - foreign_uj).sum())
-    slices = [presence.shares(claim, own) for presence, claim, own in zip(present, claims, share, strict=True)]
+    slices = [presence.shares(claim, own, delta) for presence, claim, own in zip(present, claims, share, strict=True)]
     floors = _floor_shares(claims)
     exact = split_array(delta.energy_uj, np.concatenate((*slices, rest_uj * floors, [float(foreign_uj.sum())])))
     result = Attribution(covered_ns=round(float(profile.lengths_ms[covered].sum()) * 1e6))
@@ -190,7 +194,7 @@ def _note_doubt(
     mixed = _sharing_doubt(profile, claims, parts)
     rows, targets, shared_uj = [], [], []
     for index, (claim, presence) in enumerate(zip(claims, present, strict=True)):
-        for owner, within in _owner_parts(claim, presence):
+        for owner, within in _owner_parts(claim, presence, profile.edges_ns):
             rows.append(parts[index] * within)
             targets.append((index, owner))
             shared_uj.append(float(within @ mixed[index]))
@@ -209,10 +213,14 @@ def _note_doubt(
     result.doubt_uj = doubt_by
 
 
-def _owner_parts(claim: Claim, presence: _Presence) -> list[tuple[int, Floats]]:
+def _owner_parts(claim: Claim, presence: _Presence, edges_ns: Times) -> list[tuple[int, Floats]]:
     """Part of the process's cells that belongs to each account its slices are for."""
     numbers = np.zeros(len(claim.weights), np.int64) if claim.owners is None else claim.owners
     owners, which = np.unique(numbers, return_inverse=True)
+    drawn = claim.by_steps(int(edges_ns[0]), int(edges_ns[-1]))
+    if drawn is not None:
+        there = np.where(presence.weight > 0, 1 / drawn.sum(), 0.0)
+        return [(int(owner), there * float(drawn[which == n].sum())) for n, owner in enumerate(owners)]
     weight = np.zeros((len(owners), len(presence.weight) + 1))
     np.add.at(weight, (which, presence.first), claim.weights)
     np.subtract.at(weight, (which, presence.last), claim.weights)

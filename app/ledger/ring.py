@@ -11,7 +11,7 @@ nobody waits for anybody. Knows nothing of sensors, nor of how energy is divided
     for row in reader.poll(): ...
 
 Bytes 0..4095 are the header, then 60 KiB of accounts (JSON lines, only ever appended), then the records, then room for
-more accounts, which takes disk space only when it is used.
+more accounts and for the rows of steps (step_rows.py), which takes disk space only when it is used.
 A record's sequence number is written last, so a record is either whole or absent. The writer owns the first
 40 bytes of a record, the meter the rest and one figure of the header.
 """
@@ -38,6 +38,7 @@ from app.domain.reading import Grade
 from app.domain.slice import ProcessKey, Resident
 from app.errors import InvalidInput, NotFound
 from app.ledger.account_tables import AccountLines, AccountTables, Region, account_of_labels
+from app.ledger.step_rows import STEP_BYTES, StepReader, StepWriter
 
 _MAGIC = b"JKRING01"
 _HEADER = struct.Struct("<8sIIQQQ")  # magic, capacity, pid, started_ticks, closed_ns, seen_ns
@@ -64,8 +65,8 @@ RECORD = np.dtype(
         ("state", "<u4"),
     ]
 )
-"""One slice. `end_ns` 0: still open. `part`: the epoch of a job it belongs to, from 1; 0: none. Energy is complete
-through `through_ns`; `grades` is a bit set of GRADE_BITS."""
+"""One slice. `end_ns` 0: still open. `part`: the epoch of a job it belongs to, from 1; 0: none; of a phase see PHASE.
+Energy is complete through `through_ns`; `grades` is a bit set of GRADE_BITS."""
 
 _BEGIN = struct.Struct("<QQdIIQQQII")
 _U64 = struct.Struct("<Q")
@@ -77,7 +78,9 @@ assert RECORD.itemsize == _BEGIN.size == 64  # noqa: S101 - an invariant of the 
 
 _RECEIPT_ID = re.compile(r"([0-9a-f]{8})-([0-9a-f]{12})-([0-9a-f]{1,16})")
 
-SETTLED = 1
+SETTLED, PHASE, FOLLOWED = 1, 2, 4
+"""Bits of `state`. PHASE: the slice is a phase of a request, and rows of steps tell how its energy went over time.
+FOLLOWED: another phase of the request follows, `part` records later; `part` of the last one is the tokens it made."""
 GRADE_BITS = {
     Grade.COUNTER: 1,
     Grade.INTEGRATED: 2,
@@ -173,23 +176,30 @@ def _more_accounts(capacity: int) -> Region:
     return Region(_RECORDS_AT + capacity * RECORD.itemsize, _MORE_BYTES)
 
 
+def _steps(capacity: int) -> Region:
+    """Behind those."""
+    more = _more_accounts(capacity)
+    return Region(more.at + more.size, STEP_BYTES)
+
+
 class RingWriter:
     """The working process's end. Safe from several threads; `begin` and `end` take about a microsecond each."""
 
     def __init__(self, path: Path, header: RingHeader, capacity: int) -> None:
         self.path, self.header, self._capacity = path, header, capacity
-        more = _more_accounts(capacity)
+        more, steps = _more_accounts(capacity), _steps(capacity)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             # a hole on a full disk would be SIGBUS later, not an error now
             os.posix_fallocate(descriptor, 0, more.at)
-            os.truncate(descriptor, more.at + more.size)
-            self._map = mmap.mmap(descriptor, more.at + more.size)
+            os.truncate(descriptor, steps.at + steps.size)
+            self._map = mmap.mmap(descriptor, steps.at + steps.size)
         finally:
             os.close(descriptor)
         self._numbers = itertools.count()
         self._latest: tuple[Account | None, int] = (None, 0)
         self._accounts = AccountTables(self._map, _FIRST_ACCOUNTS, _more_accounts(capacity), self._allocate)
+        self.steps = StepWriter(self._map, steps, self._allocate)
         self._lock = threading.Lock()
         self.tag = node_tag(header.machine, header.boot)
         self._receipt_stem = f"{self.tag}-{header.ring_id}-"
@@ -218,15 +228,18 @@ class RingWriter:
         """Open a slice; returns its sequence number."""
         return self.record(account, weight, start_ns, 0, part)
 
-    def record(self, account: Account, weight: float, start_ns: int, end_ns: int, part: int = 0) -> int:
-        """A slice that is over already, in one go (`end_ns` 0: it is not); returns its sequence number."""
+    def record(self, account: Account, weight: float, start_ns: int, end_ns: int, part: int = 0, state: int = 0) -> int:
+        """A slice that is over already, in one go (`end_ns` 0: it is not); returns its sequence number.
+
+        `state` is PHASE for a phase of a request, else 0.
+        """
         latest, owner = self._latest
         if latest is not account:  # hashing an account takes longer than all the rest
             owner = self._accounts.owner(account)
             self._latest = (account, owner)
         sequence = next(self._numbers)
         offset = _RECORDS_AT + (sequence % self._capacity) * 64
-        _BEGIN.pack_into(self._map, offset, start_ns, end_ns, weight, owner, part, sequence + 1, 0, 0, 0, 0)
+        _BEGIN.pack_into(self._map, offset, start_ns, end_ns, weight, owner, part, sequence + 1, 0, 0, 0, state)
         return sequence
 
     def end(self, sequence: int, end_ns: int) -> None:
@@ -240,6 +253,19 @@ class RingWriter:
         offset = _RECORDS_AT + (sequence % self._capacity) * 64
         if _U64.unpack_from(self._map, offset + _NUMBER_AT)[0] == sequence + 1:
             _U32.pack_into(self._map, offset + _PART_AT, part)
+
+    def begin_phases(self, account: Account, start_ns: int) -> tuple[int, int]:
+        """Open the slices of a request's two phases; returns their sequence numbers. The receipt bears the first.
+
+        The second is written first, so that whoever finds the first finds both.
+        """
+        with self._lock:
+            first = next(self._numbers)
+            second = self.record(account, 1.0, start_ns, 0, 0, PHASE)
+            offset = _RECORDS_AT + (first % self._capacity) * 64
+            owner, part, state = self._accounts.owner(account), second - first, PHASE | FOLLOWED
+            _BEGIN.pack_into(self._map, offset, start_ns, 0, 1.0, owner, part, first + 1, 0, 0, 0, state)
+        return first, second
 
     def touch(self, at_ns: int) -> None:
         """Say that this process is alive: what a meter that finds it dead has to go by."""
@@ -295,6 +321,7 @@ class RingReader:
         self.ring_id = path.stem
         self.records: npt.NDArray[np.void] = np.frombuffer(self._map, RECORD, self.capacity, _RECORDS_AT)
         self._accounts = AccountLines(self._map, _FIRST_ACCOUNTS, _more_accounts(self.capacity))
+        self.steps = StepReader(self._map, _steps(self.capacity))
         self._next = 0
         self.lost = 0
         """Records overwritten before they were read, or numbered and never written."""
@@ -381,6 +408,14 @@ class RingReader:
                 f"receipt {sequence:x} of process {self.ring_id} is no longer kept (the last {self.capacity} are)"
             )
         return row
+
+    def phases(self, sequence: int) -> list[np.void]:
+        """The records of a receipt: one, or one for each phase of its request. Raises NotFound as `record` does."""
+        rows = [self.record(sequence)]
+        while int(rows[-1]["state"]) & FOLLOWED:
+            sequence += int(rows[-1]["part"])
+            rows.append(self.record(sequence))
+        return rows
 
     def close(self) -> None:
         """Unmap the file."""

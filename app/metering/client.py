@@ -27,13 +27,15 @@ from app.clock import Clock, SystemClock
 from app.config import Settings, settings
 from app.domain.account import Account, load_account
 from app.domain.slice import Resident
+from app.engine.phases import PhaseBook, PhasedSlice, PhaseWork
 from app.engine.slices import BoardCache, OpenSlice, SliceBook, SliceEnergy
 from app.errors import JoulekeeperError
 from app.ledger.ring import Charged, RingHeader, RingWriter
+from app.ledger.step_rows import Fact
 from app.metering.place import board_path, place, rings_directory
 from app.sensors.process_table import birth_monotonic_ns, process_key
 
-__all__ = ["OpenSlice", "SliceEnergy", "WorkClient"]
+__all__ = ["OpenSlice", "PhaseWork", "PhasedSlice", "SliceEnergy", "WorkClient"]
 
 _log = logging.getLogger(__name__)
 _WATCH_S, _MAX_WATCH_S = 2.0, 60.0
@@ -52,6 +54,7 @@ class WorkClient:
 
     def __init__(self, book: SliceBook | None, born_ns: int = 0, unused: Callable[[], bool] | None = None) -> None:
         self._book, self._born_ns, self._unused = book, born_ns, unused
+        self._phases = PhaseBook(book) if book else None
         self._pid = os.getpid()
         self._closed = threading.Event()
 
@@ -154,13 +157,34 @@ class WorkClient:
     def record(
         self, shared: Sequence[tuple[Account, float]], start_ns: int, end_ns: int, part: int = 0
     ) -> list[OpenSlice]:
-        """Put work on the books that is over: a step of continuous batching.
+        """Put work on the books that is over: a slice, and a receipt, for each of those it was done for.
 
         `shared` are the accounts it was done for with their weights; each gets a slice, in that order. Times are of the
         monotonic clock. To be told within a second of its end: what is reported after the settle lag finds its energy
         booked.
         """
         return self._book.record(shared, start_ns, end_ns, part) if self._book else [OpenSlice(None)] * len(shared)
+
+    def begin_phases(self, account: Account) -> PhasedSlice:
+        """Open the slices of a request that will be in many steps: its prefill and its decode, under one receipt."""
+        return self._phases.begin(account) if self._phases else PhasedSlice(None, account)
+
+    def record_steps(self, start_ns: int, end_ns: int, done: Sequence[PhaseWork], device_mw: float) -> float:
+        """Put steps on the books that are over, as `record`: what each request drew from `start_ns` to `end_ns`.
+
+        Returns the microjoules that they are expected to have taken together.
+
+        `device_mw`: what each device of this process drew, for estimates; 0: not known.
+        """
+        if self._phases:
+            return self._phases.record(start_ns, end_ns, done, device_mw)
+        for each in done:
+            each.work.add(0.0, 0.0, each.new_tokens)
+        return 0.0
+
+    def step_facts(self) -> list[Fact]:
+        """What the books have charged to steps, by interval of a device, since this was asked last."""
+        return self._phases.facts() if self._phases else []
 
     def begin_load(self, model: str, version: str) -> OpenSlice:
         """Open the slice of bringing a model version into service.

@@ -207,7 +207,7 @@ class Meter:
                     books.tick(with_host=rhythm.host_is_due(begun))
             rhythm.see(bool(books.rings.living), begun)
             if rhythm.show_is_due(begun):
-                _show(board, books, self._intensity)
+                show_present(board, books, self._intensity)
             if rhythm.commit_is_due(bool(books.rings.rings), begun):
                 wrote = self._commit(books)
                 rhythm.tried(bool(wrote), wrote is None, begun)
@@ -335,7 +335,7 @@ def _accountant() -> "BooksClient":
     return connect_books(create=True)
 
 
-def _show(board: BoardWriter, books: NodeBooks, intensity_g_per_kwh: float) -> None:
+def show_present(board: BoardWriter, books: NodeBooks, intensity_g_per_kwh: float) -> None:
     """Put the present of the node on the board."""
     now_ns = time.monotonic_ns()
     devices = [

@@ -1,6 +1,7 @@
 """The built-in networks as torch modules, built from a blueprint.
 
-Knows nothing of files, jobs or cards. Importing this file imports torch.
+Knows nothing of files, jobs or cards. Importing this file imports torch; language models are the transformers
+library's own, which is imported only for them.
 
     module = build(Mlp(sizes=(1000, 500, 100, 1)))
     module(torch.zeros(4, 1000)).shape                # (4, 1)
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from app.errors import InvalidInput
-from app.models.blueprint import Activation, Cnn, Mlp
+from app.models.blueprint import Activation, Cnn, Llama, Mlp
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -33,12 +34,16 @@ class _Scaled(nn.Module):
         return result
 
 
-def build(blueprint: Mlp | Cnn) -> nn.Module:
+def build(blueprint: Mlp | Cnn | Llama) -> nn.Module:
     """The module of a blueprint, initialised from torch's current seed.
 
-    Takes [rows, *input_shape], gives [rows, output_size]. Raises InvalidInput when the image is too small
-    for the number of convolutions.
+    Takes [rows, *input_shape], gives [rows, output_size]; a language model is what llama.py says. Raises InvalidInput
+    when the image is too small for the number of convolutions.
     """
+    if isinstance(blueprint, Llama):
+        from app.models.llama import build_llama
+
+        return build_llama(blueprint)
     body = _mlp(blueprint) if isinstance(blueprint, Mlp) else _cnn(blueprint)
     return _Scaled(body, blueprint.input_scale)
 

@@ -4,24 +4,31 @@ Pure configuration; knows nothing of torch (architectures.py builds the modules)
 
     blueprint = Cnn(channels=(16, 32), hidden=64, classes=10)
     blueprint.input_shape, blueprint.output_size      # (1, 8, 8), 10
+    Llama(vocabulary=4096, hidden=256, layers=6, heads=4).kv_heads        # 4: as many as there are heads
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Width = Annotated[int, Field(ge=1, le=65_536)]
+END_TOKEN = 0
+"""Of every language model of ours: it stands before and between texts, and where a model writes it, its text ends."""
 Activation = Literal["relu", "gelu", "tanh", "silu"]
 
 
 class _Blueprint(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+
+class _Network(_Blueprint):
+    """Of a network that takes rows of numbers."""
+
     input_scale: float = Field(default=1.0, gt=0)
     """Inputs are divided by this inside the network, so that clients send raw values. 1: as they come."""
 
 
-class Mlp(_Blueprint):
+class Mlp(_Network):
     """A multi-layer perceptron: fully connected layers with one activation between them."""
 
     architecture: Literal["mlp"] = "mlp"
@@ -40,7 +47,7 @@ class Mlp(_Blueprint):
         return self.sizes[-1]
 
 
-class Cnn(_Blueprint):
+class Cnn(_Network):
     """A small convolutional network for square images of one channel."""
 
     architecture: Literal["cnn"] = "cnn"
@@ -71,4 +78,47 @@ class Cnn(_Blueprint):
         return self.image_size >> len(self.channels)
 
 
-Blueprint = Annotated[Mlp | Cnn, Field(discriminator="architecture")]
+class Llama(_Blueprint):
+    """A decoder of Llama's shape: rotary positions, RMS norms, gated feed-forward layers, no biases."""
+
+    architecture: Literal["llama"] = "llama"
+    vocabulary: int = Field(ge=257, le=1_000_000)
+    """Tokens, special ones included; a byte-level tokenizer needs one for each byte and one that ends a text."""
+    hidden: Annotated[int, Field(ge=8, le=65_536)]
+    """Width of the hidden state."""
+    layers: int = Field(ge=1, le=256)
+    heads: int = Field(ge=1, le=256)
+    """Attention heads; each is `hidden / heads` wide."""
+    kv_heads: int = Field(default=0, ge=0, le=256)
+    """Heads of keys and values, which groups of attention heads share. 0: as many as `heads`."""
+    intermediate: int = Field(default=0, ge=0, le=1_000_000)
+    """Width of the feed-forward layers. 0: 8/3 of `hidden`, rounded up to a multiple of 32."""
+    context: int = Field(default=512, ge=8, le=1_048_576)
+    """Tokens that it reads at once, in training and when served."""
+    tied_embeddings: bool = True
+    """Whether one matrix turns tokens into vectors and vectors into tokens."""
+    rope_theta: float = Field(default=10_000.0, gt=0)
+    """Base of the rotary positions."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        filled = dict(given)
+        if not filled.get("kv_heads") and isinstance(filled.get("heads"), int):
+            filled["kv_heads"] = filled["heads"]
+        if not filled.get("intermediate") and isinstance(filled.get("hidden"), int):
+            filled["intermediate"] = -(-8 * filled["hidden"] // 96) * 32
+        return filled
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "Llama":
+        if self.hidden % (2 * self.heads):
+            raise ValueError(f"hidden = {self.hidden} must be a multiple of 2 x heads = {2 * self.heads}")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads = {self.heads} must be a multiple of kv_heads = {self.kv_heads}")
+        return self
+
+
+Blueprint = Annotated[Mlp | Cnn | Llama, Field(discriminator="architecture")]

@@ -14,7 +14,7 @@ from app.domain.tensor import TensorSpec
 from app.errors import InvalidInput
 from app.models.blueprint import Blueprint
 
-RunnerKind = Literal["encoder", "builtin", "exported", "python"]
+RunnerKind = Literal["encoder", "builtin", "exported", "python", "generator"]
 
 
 class _Part(BaseModel):
@@ -33,6 +33,9 @@ class DataCard(_Part):
     rows: int = Field(ge=0)
     split: str = ""
     """How rows were held out, so that the same ones can be held out again."""
+    test_share: float | None = None
+    seed: int | None = None
+    """The same as values, of sources that can be asked for the same rows again."""
 
 
 class EnergyCard(_Part):
@@ -47,12 +50,32 @@ class EnergyCard(_Part):
     """Energy of the workers' slices by phase: setup, step, evaluate, checkpoint."""
 
 
+class TokenCost(_Part):
+    """What a language model's tokens cost when it was measured: prompts continued as a server does, greedily.
+
+    All energy of the runs, reading the prompts included, over the tokens that were generated.
+    """
+
+    uj_per_token: float = Field(ge=0)
+    base_uj_per_token: float = Field(ge=0)
+    """Of the version that a variant was made from, in turns with it; its own where it is no variant."""
+    tokens: int = Field(ge=1)
+    """Generated, by each of the two."""
+    sequences: int = Field(ge=1)
+    """At once."""
+    grade: str
+    hardware: str
+    """Where: figures of different hardware do not compare."""
+
+
 class ModelCard(_Part):
     """One version of one model."""
 
     name: str
     version: str = ""
     """Filled in by the repository."""
+    variant: str = ""
+    """How it differs from the version that it was made from, `int8`; empty: it is no variant."""
     created: str
     """ISO 8601 with time zone."""
     runner: RunnerKind
@@ -68,6 +91,8 @@ class ModelCard(_Part):
     metrics: dict[str, float] = Field(default_factory=dict)
     data: tuple[DataCard, ...] = ()
     energy: EnergyCard | None = None
+    token_cost: TokenCost | None = None
+    """Of a language model, where it was measured."""
     code_version: str = ""
     framework: dict[str, str] = Field(default_factory=dict)
     """Package to version, of what made the weights."""

@@ -13,7 +13,7 @@ from app.errors import InvalidInput
 
 CARD_FILE = "card.yaml"
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".pt2"})
-TEXT_SUFFIXES = frozenset({".json", ".txt", ".md", ".yaml"})
+TEXT_SUFFIXES = frozenset({".json", ".txt", ".md", ".yaml", ".jinja"})
 TORCH_PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
 """What torch.save writes: usually nothing but tensors, which can be read without running code."""
 PICKLE_SUFFIXES = TORCH_PICKLE_SUFFIXES | {".pkl", ".pickle", ".joblib"}

@@ -27,7 +27,7 @@ import fsspec
 from app.clock import Clock, SystemClock
 from app.errors import InvalidInput, Unavailable
 from app.models.formats import CARD_FILE
-from app.models.storage import Stamp, numbers_of
+from app.models.storage import Stamp, numbers_of, variants_of
 from app.units import NS_PER_S
 
 Given = ParamSpec("Given")
@@ -40,13 +40,13 @@ _MAX_AHEAD = 8
 
 
 def _translated(call: Callable[Given, Result]) -> Callable[Given, Result]:
-    """What a file system raises, as Unavailable; a file that is missing stays FileNotFoundError."""
+    """What a file system raises, as Unavailable; what says that a file is, or is not, there stays as it is."""
 
     @functools.wraps(call)
     def guarded(*arguments: Given.args, **named: Given.kwargs) -> Result:
         try:
             return call(*arguments, **named)
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
             raise
         except (OSError, TimeoutError) as error:
             raise Unavailable(
@@ -76,6 +76,11 @@ class RemoteStorage:
         return [number for number in self._taken(name) if self._files.exists(self._at(name, str(number), CARD_FILE))]
 
     @_translated
+    def variants(self, name: str) -> list[str]:
+        found = variants_of(iter(self._listed(self._at(name))))
+        return [variant for variant in found if self._files.exists(self._at(name, variant, CARD_FILE))]
+
+    @_translated
     def card_text(self, name: str, version: str) -> str:
         return bytes(self._files.cat_file(self._at(name, version, CARD_FILE))).decode("utf-8")
 
@@ -85,19 +90,19 @@ class RemoteStorage:
             yield Path(directory)
 
     @_translated
-    def place(self, name: str, staged: Path, stamp: Stamp) -> str:
-        number, claim = self._claim(name)
+    def place(self, name: str, staged: Path, stamp: Stamp, variant: str = "") -> str:
+        version, claim = self._claim_variant(name, variant) if variant else self._claim(name)
         try:
             for path in sorted(staged.rglob("*")):
                 if path.is_file():
-                    self._put(path, self._at(name, number, path.relative_to(staged).as_posix()))
-            self._write(self._at(name, number, CARD_FILE), stamp(number).encode())
+                    self._put(path, self._at(name, version, path.relative_to(staged).as_posix()))
+            self._write(self._at(name, version, CARD_FILE), stamp(version).encode())
         except BaseException:
             with suppress(OSError):
-                self._files.rm(self._at(name, number), recursive=True)
+                self._files.rm(self._at(name, version), recursive=True)
             raise
         self._files.rm_file(claim)
-        return number
+        return version
 
     def directory(self, name: str, version: str, card_text: str, files: dict[str, str]) -> Path:
         place = self._copy(name, version, card_text)
@@ -123,14 +128,27 @@ class RemoteStorage:
         ahead = 1
         while True:
             number = str(max(self._taken(name), default=0) + ahead)
-            mine = f"{_CLAIM}{uuid.uuid4().hex}"
-            path = self._at(name, number, mine)
-            self._write(path, b"joulekeeper")
-            if self._listed(self._at(name, number)) == {mine}:
-                return number, path
-            self._files.rm_file(path)
+            claim = self._claimed(name, number)
+            if claim:
+                return number, claim
             # Two that met at one number must not meet at the next one too; numbers need not be dense.
             ahead = random.randint(1, _MAX_AHEAD)
+
+    def _claim_variant(self, name: str, variant: str) -> tuple[str, str]:
+        claim = self._claimed(name, variant)
+        if not claim:
+            raise FileExistsError(variant)
+        return variant, claim
+
+    def _claimed(self, name: str, version: str) -> str:
+        """Path of a claim that stands alone in the place of `version`, which is ours then; empty where it is not."""
+        mine = f"{_CLAIM}{uuid.uuid4().hex}"
+        path = self._at(name, version, mine)
+        self._write(path, b"joulekeeper")
+        if self._listed(self._at(name, version)) == {mine}:
+            return path
+        self._files.rm_file(path)
+        return ""
 
     @_translated
     def _fetch(self, name: str, version: str, files: dict[str, str], place: Path) -> None:

@@ -1,10 +1,14 @@
 """The model repository: `<root>/<name>/<integer version>/`, published atomically, verified at load.
 
+A version may have variants beside it, `<root>/<name>/<version>-<variant>/`: the same model otherwise, as a quantised
+one is. They count as versions of their own, but never as the latest.
+
 Knows nothing of torch, jobs or servers. The root is a directory or any URL that fsspec speaks (storage.py,
 remote_storage.py); which files are accepted is said in formats.py, encryption at rest in vault.py.
 
     repository = open_repository(RepositorySettings(root="s3://bucket/models", cache="/var/cache/jk"))
     version = repository.publish("digits", write=lambda directory: ..., card=card)       # "1"
+    repository.resolve("digits", "int8")                                                # "1-int8"
     with repository.open("digits", version) as (card, directory): ...                     # digests verified
 
 Raises NotFound for unknown names and versions, InvalidInput for names and files that are refused,
@@ -23,12 +27,12 @@ from pathlib import Path, PurePosixPath
 from app.errors import BooksDamaged, InvalidInput, NotFound
 from app.models.card import ModelCard, from_yaml, to_yaml
 from app.models.formats import CARD_FILE, digest_files, sha256
-from app.models.storage import DirectoryStorage, Storage
+from app.models.storage import VARIANT, DirectoryStorage, Storage
 from app.models.vault import SUFFIX, Vault
 
 GIB = 1024**3
 
-_NUMBER = re.compile(r"[1-9][0-9]{0,17}|0")
+_VERSION = re.compile(rf"[1-9][0-9]{{0,17}}|0|{VARIANT.pattern}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -89,6 +93,25 @@ class ModelRepository:
             raise NotFound(f"model {name!r} is not in the repository {self.where}{hint}")
         return [str(number) for number in numbers]
 
+    def variants(self, name: str) -> list[str]:
+        """Variants of its versions, `2-int8`, those of the oldest version first. Raises InvalidInput for a name."""
+        found = [match for each in self._storage.variants(_checked(name)) if (match := VARIANT.fullmatch(each))]
+        return [match[0] for match in sorted(found, key=lambda match: (int(match[1]), match[2]))]
+
+    def resolve(self, name: str, wanted: str = "") -> str:
+        """The version that is meant: the latest, one by its number, or `int8`, the newest that there is of a variant.
+
+        A number, also one with a variant, is taken at its word. Raises NotFound.
+        """
+        if not wanted:
+            return self.latest(name)
+        if _VERSION.fullmatch(wanted):
+            return wanted
+        found = [each for each in self.variants(name) if each.partition("-")[2] == wanted]
+        if not found:
+            raise self._unknown(name, wanted)
+        return found[-1]
+
     def latest(self, name: str) -> str:
         """The highest version of `name`. Raises NotFound."""
         return self.versions(name)[-1]
@@ -122,12 +145,16 @@ class ModelRepository:
         card: ModelCard | Callable[[], ModelCard],
         *,
         trusted: Collection[str] = (),
+        variant: str = "",
     ) -> str:
         """Publish what `write` puts into the directory it is given; returns the new version.
 
         `card` may be known only once everything is written. `trusted` are sha256 of pickles that may be in it.
-        Raises InvalidInput for a refused name or file. Nothing is left behind when anything fails.
+        `variant` makes it that one, `2-int8`. Raises InvalidInput for a refused name or file, or a variant that is
+        there already. Nothing is left behind when anything fails.
         """
+        if variant and not VARIANT.fullmatch(variant):
+            raise InvalidInput(f"variant {variant!r} must be a version, a dash and a word: 2-int8")
         with self._storage.staging(_checked(name)) as staged:
             write(staged)
             files = digest_files(staged, trusted)
@@ -137,13 +164,16 @@ class ModelRepository:
             encryption = "age" if self._vault.seals else ""
             known = card if isinstance(card, ModelCard) else card()
             known = known.model_copy(update={"name": name, "files": files, "encryption": encryption})
-            return self._storage.place(
-                name, staged, lambda version: to_yaml(known.model_copy(update={"version": version}))
-            )
+            try:
+                return self._storage.place(
+                    name, staged, lambda version: to_yaml(known.model_copy(update={"version": version})), variant
+                )
+            except FileExistsError as error:
+                raise InvalidInput(f"{name}@{variant} is there already; delete it first") from error
 
     def delete(self, name: str, version: str) -> None:
         """Take a version away for good; replicas that have loaded it serve on. Raises NotFound."""
-        if version not in self.versions(name):
+        if version not in (*self.versions(name), *self.variants(name)):
             raise self._unknown(name, version)
         self._storage.remove(name, version)
 
@@ -168,7 +198,7 @@ class ModelRepository:
     def _card(self, name: str, version: str) -> tuple[ModelCard, str]:
         try:
             # A number as we write them: anything else could lead out of the root.
-            text = self._storage.card_text(_checked(name), version) if _NUMBER.fullmatch(version) else ""
+            text = self._storage.card_text(_checked(name), version) if _VERSION.fullmatch(version) else ""
         except FileNotFoundError:
             text = ""
         if not text:
@@ -176,7 +206,7 @@ class ModelRepository:
         return from_yaml(text, f"{self.where}/{name}/{version}/{CARD_FILE}"), text
 
     def _unknown(self, name: str, version: str) -> NotFound:
-        versions = self.versions(name)
+        versions = self.versions(name) + self.variants(name)
         return NotFound(f"model {name!r} has no version {version!r}; there are {', '.join(versions[-10:])}")
 
 

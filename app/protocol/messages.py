@@ -52,6 +52,8 @@ class InferResponse:
     id: str
     outputs: Mapping[str, np.ndarray]
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    weight: float = 1.0
+    """How much work the inputs were, in the model's own unit: tokens for an encoder. No wire carries it."""
 
 
 def input_spec(signature: ModelSignature, name: str, taken: Mapping[str, np.ndarray]) -> TensorSpec:

@@ -3,7 +3,7 @@
 Knows nothing of keys or quotas: app/access/gate.py decides. With access open nothing is read but the caller's address.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from app.access.gate import Caller, Gate, credential
@@ -12,7 +12,7 @@ from app.domain.account import Account
 from app.serving.receipts import Receipt
 
 if TYPE_CHECKING:
-    from app.metering.client import OpenSlice, WorkClient
+    from app.metering.client import OpenSlice, PhaseWork, WorkClient
 
 _MAX_ROUTE_CHARS = 100
 
@@ -67,6 +67,23 @@ class _CountedClient:
         return self._client.begin(account, weight, part, since)
 
     def begin_together(self, shared: Sequence[tuple[Account, float]], since: Any) -> Any:
-        for account, weight in shared:
-            self._gate.charge(Caller(account.tenant), 0, 0.0, weight)
+        self._count(shared)
         return self._client.begin_together(shared, since)
+
+    def record(
+        self, shared: Sequence[tuple[Account, float]], start_ns: int, end_ns: int, part: int = 0
+    ) -> "list[OpenSlice]":
+        self._count(shared)
+        return self._client.record(shared, start_ns, end_ns, part)
+
+    def record_steps(self, start_ns: int, end_ns: int, done: "Sequence[PhaseWork]", device_mw: float) -> float:
+        self._count([(each.work.account, each.prompt_tokens + each.new_tokens) for each in done])
+        return self._client.record_steps(start_ns, end_ns, done, device_mw)
+
+    def _count(self, shared: Iterable[tuple[Account, float]]) -> None:
+        """Charge each tenant once: a step works for many requests of a few."""
+        tokens: dict[str, float] = {}
+        for account, weight in shared:
+            tokens[account.tenant] = tokens.get(account.tenant, 0.0) + weight
+        for tenant, each in tokens.items():
+            self._gate.charge(Caller(tenant), 0, 0.0, each)

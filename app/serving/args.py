@@ -4,7 +4,7 @@ Knows nothing of replicas. How many replicas there are and what they may use is 
 Serve's own words, under `deployments:` of the same application.
 """
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from app.models.repository import RepositorySettings
 
 MIB = 1024 * 1024
+
+Args = TypeVar("Args", bound="ServedArgs")
 
 
 class Batching(BaseModel):
@@ -52,8 +54,8 @@ class Caching(BaseModel):
     """Seconds for which an answer is given again."""
 
 
-class ModelArgs(TrafficArgs):
-    """One model version to serve. Frozen; unknown keys are errors."""
+class ServedArgs(TrafficArgs):
+    """What every served model version is told, whatever it does. Frozen; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
@@ -62,8 +64,6 @@ class ModelArgs(TrafficArgs):
     source: str
     """Where the model comes from: `package:NAME`, `repository:NAME` (latest), `repository:NAME@VERSION`, or a class of
     your own, `python:package.module:Class`."""
-    source_args: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the class's constructor, by name; only where the model is a Python class."""
     version: str = ""
     """Version that clients see. Empty: the repository's, fixed when the application is built; `1` for a package."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -80,6 +80,22 @@ class ModelArgs(TrafficArgs):
     millisecond; below, what is saved does not show on a local network."""
     torch_threads: int = Field(default=0, ge=0)
     """Threads of one inference. 0: as many as the replica has whole CPUs, at least one, as Ray sees to."""
+
+    @property
+    def label(self) -> str:
+        """Name and version for people: `minilm@1`."""
+        return f"{self.name}@{self.version}"
+
+    def is_meant(self, version: str) -> bool:
+        """Whether a call that names `version` means this one: none, its own, or `int8` of `2-int8`."""
+        return version in ("", self.version) or version == (self.version.partition("-")[2] or self.version)
+
+
+class ModelArgs(ServedArgs):
+    """One model version that answers tensors with tensors. Frozen; unknown keys are errors."""
+
+    source_args: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the class's constructor, by name; only where the model is a Python class."""
     batching: Batching | None = None
     """Unset: where the runner allows it, requests that came while the model was busy run together, as
     `batching: {}` has it; a model that answers in under a millisecond answers each at once."""
@@ -93,7 +109,7 @@ class ModelArgs(TrafficArgs):
         return self
 
 
-def pinned(args: ModelArgs, repository: "RepositorySettings") -> ModelArgs:
+def pinned(args: Args, repository: "RepositorySettings") -> Args:
     """`args` with source and version spelt out, so that all replicas serve the same one while newer are published.
 
     Raises InvalidInput if two versions are asked for, NotFound if the repository does not have the model.
@@ -104,11 +120,12 @@ def pinned(args: ModelArgs, repository: "RepositorySettings") -> ModelArgs:
     name, _, wanted = reference.partition("@")
     if wanted and args.version and wanted != args.version:
         raise InvalidInput(f"source {args.source!r} and version {args.version!r} disagree; remove one of the two")
-    version = wanted or args.version or _latest(name, repository)
+    version = _resolved(name, wanted or args.version, repository)
     return args.model_copy(update={"source": f"repository:{name}@{version}", "version": version})
 
 
-def _latest(name: str, repository: "RepositorySettings") -> str:
+def _resolved(name: str, wanted: str, repository: "RepositorySettings") -> str:
+    """Nothing wanted is the latest version, `int8` the newest that there is of this variant."""
     from app.models.repository import open_repository
 
-    return open_repository(repository).latest(name)
+    return open_repository(repository).resolve(name, wanted)

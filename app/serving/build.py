@@ -21,6 +21,8 @@ from ray.serve.schema import LoggingConfig
 from app.config import settings
 from app.serving.args import ModelArgs, pinned
 from app.serving.autoscale import KeepAlivePolicy
+from app.serving.generation.args import GeneratorArgs
+from app.serving.generation.replica import ServedGenerator
 from app.serving.replica import ServedModel
 
 AUTOSCALING = AutoscalingConfig(
@@ -59,6 +61,27 @@ _model = serve.deployment(
 )(ServedModel)
 
 
+_generator = serve.deployment(
+    name="Model",
+    ray_actor_options={"num_cpus": 1},
+    graceful_shutdown_timeout_s=30,
+    graceful_shutdown_wait_loop_s=0.5,
+)(ServedGenerator)
+
+
 def model(args: ModelArgs) -> Application:
     """The application that serves one model. Raises InvalidInput or NotFound for a source that cannot be."""
     return _model.bind(pinned(args, settings().repository))
+
+
+def generator(args: GeneratorArgs) -> Application:
+    """The application that serves one language model: `import_path: app.serving.build:generator`.
+
+    A second replica comes when one has as many requests as it continues at once; more than wait there reach the
+    replica nevertheless, which refuses them with a word on when to come again. Raises InvalidInput or NotFound for a
+    source that cannot be.
+    """
+    autoscaling = AUTOSCALING.model_copy(update={"target_ongoing_requests": args.max_sequences})
+    room = args.max_sequences + args.max_queued
+    deployment = _generator.options(autoscaling_config=autoscaling, max_ongoing_requests=2 * room + 16)
+    return deployment.bind(pinned(args, settings().repository))

@@ -21,8 +21,8 @@ from app.protocol.descriptions import EXTENSIONS
 from app.protocol.generated import open_inference_pb2 as pb
 from app.protocol.model_statistics import ModelCounts
 from app.serving.admission import Admission
+from app.serving.answering import AnsweringModel
 from app.serving.http_door import PLATFORM
-from app.serving.metered import MeteredModel
 from app.serving.ordered import ordered
 from app.serving.receipts import as_metadata
 from app.serving.settling import settle_of_metadata
@@ -41,7 +41,7 @@ _AT_ONCE = 16
 class GrpcDoor:
     """Mixed into the replica, which sets `model`, `counts` and `admission`. Method names are the services'."""
 
-    model: MeteredModel
+    model: AnsweringModel
     admission: Admission
     counts: ModelCounts
     clock: Clock = SystemClock()
@@ -174,7 +174,7 @@ class GrpcDoor:
         caller = self.admission.of_grpc(grpc_context, method)
         metadata: Metadata = grpc_context.invocation_metadata()
         self._check_target(request.model_name, request.model_version)
-        size = _check_size(request, self.model.args.max_body_bytes)
+        size = check_size(request, self.model.args.max_body_bytes)
         signature = self.model.signature
         response, receipt, trace = await self.model.answer(
             partial(oip_grpc.parse_request, request, signature),
@@ -211,7 +211,8 @@ def refused(grpc_context: Any, error: JoulekeeperError, empty: Reply) -> Reply:
     return empty
 
 
-def _check_size(request: pb.ModelInferRequest, max_bytes: int) -> int:
+def check_size(request: pb.ModelInferRequest, max_bytes: int) -> int:
+    """Bytes of `request`. Raises TooLarge."""
     size = request.ByteSize()
     if size > max_bytes:
         raise TooLarge(f"the request has {size} bytes, at most {max_bytes} are read; send fewer rows per request")

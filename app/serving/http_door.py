@@ -25,9 +25,9 @@ from app.protocol.coding import CODINGS, preferred
 from app.protocol.model_statistics import ModelCounts
 from app.protocol.oip_http import JSON, Framing, HttpAnswer, HttpInference
 from app.serving.admission import Admission
-from app.serving.args import ModelArgs
+from app.serving.answering import AnsweringModel
+from app.serving.args import ServedArgs
 from app.serving.http_body import ClientGone, Receive, Refused, read_body
-from app.serving.metered import MeteredModel
 from app.serving.receipts import as_headers
 from app.serving.settling import settle_of_query
 
@@ -55,7 +55,7 @@ class HttpDoor:
     """The ASGI application. Called by one event loop."""
 
     def __init__(
-        self, model: MeteredModel, counts: ModelCounts, admission: Admission, clock: Clock | None = None
+        self, model: AnsweringModel, counts: ModelCounts, admission: Admission, clock: Clock | None = None
     ) -> None:
         self._model = model
         self._admission = admission
@@ -171,7 +171,7 @@ class HttpDoor:
         return _Response(answer.body, headers=told, media_type=answer.media_type)
 
 
-def _framing(headers: Headers, args: ModelArgs) -> Framing:
+def _framing(headers: Headers, args: ServedArgs) -> Framing:
     """What the headers say of the body and of the answer wanted. Raises Refused, InvalidInput."""
     framing = Framing(max_bytes=args.max_body_bytes, answer_coding_over_bytes=args.compress_over_bytes)
     length = headers.get(b"inference-header-content-length")

@@ -6,14 +6,19 @@ written next, until the next turn of the event loop at most, so that a stream's 
 
     join_writes()          # in a replica, before its server starts
 
+An answer given before its request has arrived whole, a refusal as a rule, also says `connection: close`. Without
+that HAProxy, which got a whole answer while it was still sending, kept the answer to itself until its client gave up.
+
 uvicorn has no place for this, so its class of one request is replaced by a subclass (docs/adr/0012); what it looks for
 is there in the pinned version, and where it is not, nothing is changed.
 """
 
 import asyncio
 import logging
+from collections.abc import MutableMapping
 from typing import Any
 
+_INTERIM = b"HTTP/1.1 1"
 _log = logging.getLogger("ray.serve")
 
 
@@ -29,7 +34,9 @@ class HeadKeepingTransport:
 
     def write(self, data: bytes) -> None:
         """Send `data`, now or with what comes next."""
-        if self._turn is None:
+        if self._turn is None and data.startswith(_INTERIM):
+            self._wrapped.write(data)  # HAProxy loses an answer that comes in one packet with "100 Continue"
+        elif self._turn is None:
             self._kept = bytes(data)
             self._turn = asyncio.get_running_loop().call_soon(self._flush)
         elif self._kept is None:
@@ -67,12 +74,18 @@ def join_writes() -> None:
 
 
 def _joining(cycle: type[Any]) -> type[Any]:
-    class JoiningCycle(cycle):  # type: ignore[misc]
-        """One request and its response, written at once."""
+    class JoiningCycle(cycle):
+        """One request and its response, written at once. Its `more_body`: the request has not arrived whole."""
 
         joins_writes = True
 
         def __init__(self, *, transport: asyncio.Transport, **options: Any) -> None:
             super().__init__(transport=HeadKeepingTransport(transport), **options)
+
+        async def send(self, message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start" and self.more_body:
+                headers = [header for header in message.get("headers", ()) if header[0].lower() != b"connection"]
+                message = {**message, "headers": [*headers, (b"connection", b"close")]}
+            await super().send(message)
 
     return JoiningCycle

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 class _Origin:
     """The work that an answer came from; remembers its energy once that is settled."""
 
-    __slots__ = ("_settled_uj", "_work")
+    __slots__ = ("_settled_uj", "_work", "weight")
 
-    def __init__(self, work: "OpenSlice") -> None:
-        self._work = work
+    def __init__(self, work: "OpenSlice", weight: float) -> None:
+        self._work, self.weight = work, weight
         self._settled_uj: int | None = None
 
     @property
@@ -66,9 +66,9 @@ class KeptAnswers:
         saved_uj = max(0, computing_uj - told.energy_uj) if told else 0
         self._counts.computing_uj += computing_uj
         self._counts.saved_uj += saved_uj
-        return Done(kept.outputs, work), {"cache": "hit", "saved_uj": saved_uj}
+        return Done(kept.outputs, work, kept.origin.weight), {"cache": "hit", "saved_uj": saved_uj}
 
     def keep(self, key: bytes, done: Done) -> Done:
         """Keep an answer that was computed; returns it."""
-        self._cache.put(key, done.outputs, _Origin(done.work))
+        self._cache.put(key, done.outputs, _Origin(done.work, done.weight))
         return done

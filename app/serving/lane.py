@@ -22,11 +22,13 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 SHORT_NS = 1_000_000
-"""Mean work per request below which it is done on the loop, 1 ms."""
+"""Usual work per request below which it is done on the loop, 1 ms."""
 LONG_NS = 2 * SHORT_NS
-"""Mean above which it goes back to the thread: apart, so that a model in between does not change with every request."""
-_WEIGHT = 1 / 8  # of the latest request in the mean
-_MOST_NS = 4 * LONG_NS  # counted of one request: a long one may be chance, three in a row among short ones are not
+"""From here on it goes back to the thread: apart, so that a model in between does not change with every request."""
+_BLOCKING_NS = 100 * SHORT_NS  # on the loop once is enough
+_UP, _DOWN = 2.0, 2.0**-0.25
+"""Steps of what is usual, by a request that took more and one that took less. They balance where one request in five
+takes more: who is put aside by the scheduler now and then is no longer than he was, and a mean would say so."""
 _PATIENCE_S = 2 * SHORT_NS / 1e9  # a turn of short work is over by then
 _FIRST_TRIAL, _LAST_TRIAL = 32, 8192
 
@@ -36,32 +38,41 @@ class Lane:
 
     On the loop the time by the clock counts: it is what others wait. On the thread that would be the wait for the
     interpreter's lock and for a CPU as well, and a model once sent there would never come back; there CPU time counts.
-    Work that sleeps uses none, so each return to the loop that proves wrong makes the next one rarer.
+    Work that sleeps uses none, so each return to the loop that soon proves wrong makes the next one rarer.
     """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._turn = threading.Lock()
-        self._mean_ns = float(LONG_NS)
+        self._usual_ns = float(LONG_NS)
         self._trial = self._until_trial = _FIRST_TRIAL
+        self._short_for = 0  # requests since work came to the loop
         self.is_short = False
         """Whether work is done on the loop at present."""
 
     def note(self, took_ns: int) -> None:
         """The work of a request took so long: by the clock if it was done on the loop, else in CPU time."""
-        self._mean_ns += _WEIGHT * (min(took_ns, _MOST_NS) - self._mean_ns)
-        if self.is_short:
-            if self._mean_ns >= LONG_NS:
-                self.is_short = False
-                self._until_trial = self._trial
-                self._trial = min(2 * self._trial, _LAST_TRIAL)
-        else:
+        usual_ns = self._usual_ns
+        usual_ns = min(took_ns, usual_ns * _UP) if took_ns > usual_ns else max(took_ns, usual_ns * _DOWN)
+        self._usual_ns = usual_ns
+        if not self.is_short:
             self._until_trial -= 1
-            self.is_short = self._mean_ns < SHORT_NS and self._until_trial <= 0
+            self.is_short, self._short_for = usual_ns < SHORT_NS and self._until_trial <= 0, 0
+        elif usual_ns >= LONG_NS or took_ns >= _BLOCKING_NS:
+            self._give_up_loop()
+        else:
+            self._short_for += 1
+
+    def _give_up_loop(self) -> None:
+        proved_right = self._short_for > _LAST_TRIAL
+        self.is_short = False
+        self._usual_ns = max(self._usual_ns, LONG_NS)
+        self._until_trial = _FIRST_TRIAL if proved_right else self._trial
+        self._trial = min(2 * self._until_trial, _LAST_TRIAL)
 
     def begin_at(self, took_ns: int) -> None:
         """What a first request is expected to take, as found while warming up."""
-        self._mean_ns = min(took_ns, _MOST_NS)
+        self._usual_ns = took_ns
         self.is_short = took_ns < SHORT_NS
 
     def enter(self) -> bool:

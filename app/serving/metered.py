@@ -14,13 +14,14 @@ begins, not while a request waits.
 import logging
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from app.clock import SystemClock
 from app.domain.account import Account, request_account
 from app.errors import JoulekeeperError, NotFound, Unavailable
 from app.protocol.messages import InferRequest, InferResponse, ModelSignature
 from app.protocol.model_statistics import ModelCounts
+from app.serving.answering import Answered
 from app.serving.args import ModelArgs
 from app.serving.lane import Lane
 from app.serving.pipeline import Pipeline, open_pipeline
@@ -39,15 +40,6 @@ Encoded = TypeVar("Encoded")
 _log = logging.getLogger("ray.serve")
 
 _TENANTS = 1024  # whose accounts are kept ready
-
-
-class Answered(NamedTuple, Generic[Encoded]):
-    """A response as its door encoded it, and what its headers must say."""
-
-    encoded: Encoded
-    receipt: Receipt
-    trace: list[tuple[str, str]]
-    """Trace context; empty while tracing is off."""
 
 
 class MeteredModel:

@@ -39,10 +39,11 @@ class Ask(NamedTuple):
 
 
 class Done(NamedTuple):
-    """All outputs, and the ended slice of the work."""
+    """All outputs, the ended slice of the work, and how much work the inputs were, in the model's own unit."""
 
     outputs: Arrays
     work: "OpenSlice"
+    weight: float = 1.0
 
 
 class MeteredRunner:
@@ -56,9 +57,10 @@ class MeteredRunner:
         """Run one request; its slice begins now, or at a mark: since then it was being read."""
         mark = self._client.mark() if since is None else since
         # what the runner cannot weigh it could not read either: no slice
-        work = self._client.begin(ask.account, weight=self.runner.weight(ask.inputs), since=mark)
+        weight = self.runner.weight(ask.inputs)
+        work = self._client.begin(ask.account, weight=weight, since=mark)
         try:
-            return Done(self._run(ask.inputs), work)
+            return Done(self._run(ask.inputs), work, weight)
         finally:
             work.end()
 
@@ -75,8 +77,8 @@ class MeteredRunner:
         finally:
             self._client.end_together(works)
         answers = (
-            output if isinstance(output, Exception) else Done(output, work)
-            for output, work in zip(outputs, works, strict=True)
+            output if isinstance(output, Exception) else Done(output, work, weight)
+            for output, work, (_, weight) in zip(outputs, works, sound, strict=True)
         )
         return [weight if isinstance(weight, Exception) else next(answers) for weight in weights]
 

@@ -89,9 +89,9 @@ class Pipeline:
     def _at_once(self, decode: Decode, encode: Encode[Encoded], account: Account) -> tuple[Encoded, Receipt]:
         mark = self._client.mark()  # reading the request is work for it
         request = decode()
-        outputs, work = self._runner.run(Ask(request.inputs, account), mark)
-        receipt = receipt_of(work)
-        return encode(_response(request, outputs, receipt)), receipt
+        done = self._runner.run(Ask(request.inputs, account), mark)
+        receipt = receipt_of(done.work)
+        return encode(_response(request, done, receipt)), receipt
 
     async def _in_stages(
         self, decode: Decode, encode: Encode[Encoded], account: Account, settle_s: float, is_small: bool
@@ -102,13 +102,13 @@ class Pipeline:
         if self._kept:
             key = await self._code(is_small, self._kept.key_of, ask, request.outputs)
             found = self._kept.find(key, account, mark)
-            (outputs, work), told = found or (self._kept.keep(key, await self._infer(ask)), {})
+            done, told = found or (self._kept.keep(key, await self._infer(ask)), {})
         else:
-            (outputs, work), told = await self._infer(ask), {}
+            done, told = await self._infer(ask), {}
         if settle_s:
-            await settled(work, settle_s)
-        receipt = receipt_of(work) | told
-        response = _response(request, outputs, receipt)
+            await settled(done.work, settle_s)
+        receipt = receipt_of(done.work) | told
+        response = _response(request, done, receipt)
         return await self._code(_size_bytes(response.outputs) <= _SMALL_BYTES, encode, response), receipt
 
     async def _infer(self, ask: Ask) -> Done:
@@ -129,8 +129,8 @@ class Pipeline:
         return await asyncio.get_running_loop().run_in_executor(self._codec, step, *arguments)
 
 
-def _response(request: InferRequest, outputs: Arrays, receipt: Receipt) -> InferResponse:
-    return InferResponse(request.id, select_outputs(request, outputs), receipt)
+def _response(request: InferRequest, done: Done, receipt: Receipt) -> InferResponse:
+    return InferResponse(request.id, select_outputs(request, done.outputs), receipt, done.weight)
 
 
 def _size_bytes(outputs: Arrays) -> int:

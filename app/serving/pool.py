@@ -27,9 +27,9 @@ from app.serving.build import QUIET
 from app.serving.grpc_door import GrpcDoor, refused
 from app.serving.http_body import Receive
 from app.serving.http_door import HttpDoor, Scope, Send, send_refusal
-from app.serving.joined_writes import join_writes
 from app.serving.metered import MeteredModel
 from app.serving.openai_door import is_openai_call, send_openai_refusal
+from app.serving.own_process import settle_in
 from app.serving.pool_args import PoolArgs, args_of, variants_of
 from app.serving.replica import ModelReplica, load_runner
 from app.serving.residents import Residents
@@ -248,7 +248,7 @@ class ServedPool(PoolReplica):
     """What Serve starts. It is ready with nothing loaded: waking a pool costs no model."""
 
     async def __init__(self, args: PoolArgs) -> None:  # type: ignore[misc]
-        join_writes()
+        settle_in()
         PoolReplica.__init__(self, args)
         await self.start()
 

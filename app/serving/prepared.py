@@ -26,6 +26,7 @@ MODULES = (
     "uvicorn.protocols.websockets.auto",
     "app.protocol.generated.open_inference_pb2_grpc",
     "app.serving.replica",
+    "app.serving.generation.replica",
     "app.metering.client",
     "app.metering.devices",
     "app.models.runners.load",

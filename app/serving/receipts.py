@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from app.protocol.messages import Parameter
 
 if TYPE_CHECKING:
-    from app.metering.client import OpenSlice
+    from app.metering.client import OpenSlice, PhasedSlice, SliceEnergy
 
 PREFIX = "x-joulekeeper-"
 
@@ -31,16 +31,34 @@ def receipt_of(work: "OpenSlice") -> Receipt:
     told = work.energy()
     if told is None:
         return {"receipt_id": receipt_id, "provisional": True}
-    energy_uj, carbon_ugco2e, grade, provisional = told
     load_share_uj, warm_share_uj = work.shares(told)
+    return {**_figures(receipt_id, told), "load_share_uj": load_share_uj, "warm_share_uj": warm_share_uj}
+
+
+def phased_receipt_of(work: "PhasedSlice") -> Receipt:
+    """The receipt of a request to a generating model, by phase; of an open one what it used so far.
+
+    Empty without metering, without figures while no meter has told any, `uj_per_token` only once there are tokens.
+    """
+    receipt_id = work.receipt_id
+    if not receipt_id:
+        return {}
+    told = work.told()
+    if told is None:
+        return {"receipt_id": receipt_id, "provisional": True}
+    receipt = _figures(receipt_id, told.whole) | {"prefill_uj": told.prefill_uj, "decode_uj": told.decode_uj}
+    if told.uj_per_token is not None:
+        receipt["uj_per_token"] = told.uj_per_token
+    return receipt
+
+
+def _figures(receipt_id: str, told: "SliceEnergy") -> Receipt:
     return {
         "receipt_id": receipt_id,
-        "energy_uj": energy_uj,
-        "carbon_ugco2e": round(carbon_ugco2e),
-        "grade": grade,
-        "provisional": provisional,
-        "load_share_uj": load_share_uj,
-        "warm_share_uj": warm_share_uj,
+        "energy_uj": told.energy_uj,
+        "carbon_ugco2e": round(told.carbon_ugco2e),
+        "grade": told.grade,
+        "provisional": told.provisional,
     }
 
 

@@ -24,9 +24,9 @@ from app.serving.args import ModelArgs
 from app.serving.embeddings import Embedder
 from app.serving.grpc_door import GrpcDoor
 from app.serving.http_door import HttpDoor
-from app.serving.joined_writes import join_writes
 from app.serving.metered import MeteredModel
 from app.serving.openai_door import OpenAIDoor, TwoDoors
+from app.serving.own_process import settle_in
 from app.serving.shadow import SHADOW_TENANT, ShadowSender
 from app.serving.traffic import application_of
 
@@ -153,6 +153,6 @@ class ServedModel(ModelReplica):
     """What Serve starts: a replica that is loaded before Serve calls it ready."""
 
     async def __init__(self, args: ModelArgs) -> None:  # type: ignore[misc]
-        join_writes()
+        settle_in()
         ModelReplica.__init__(self, args)
         await self.load()

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from app.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from app.metering.client import OpenSlice
+    from app.metering.client import OpenSlice, PhasedSlice
 
 SETTLE_TIMEOUT_S = 10.0
 """Three times what settling takes with the settings as they come: settle_lag_s + flush_s."""
@@ -64,7 +64,7 @@ def _timeout_s(name: str, value: str | bytes) -> float:
     return timeout_s
 
 
-async def settled(work: "OpenSlice", timeout_s: float) -> None:
+async def settled(work: "OpenSlice | PhasedSlice", timeout_s: float) -> None:
     """Return when the ended `work` is settled, or after `timeout_s`; at once with metering off."""
     deadline = asyncio.get_running_loop().time() + timeout_s
     while work.receipt_id and not work.is_settled:

@@ -34,7 +34,7 @@ def load_warm(args: ModelArgs, load_runner: Callable[[ModelArgs], "Runner"]) -> 
     began_ns = time.perf_counter_ns()
     runner = load_runner(args)
     loaded_ns = time.perf_counter_ns()
-    _limit_threads(args.torch_threads)
+    limit_threads(args.torch_threads)
     run_ns = _warm_run_ns(runner)
     took_ms = (loaded_ns - began_ns) / 1e6, (time.perf_counter_ns() - loaded_ns) / 1e6
     _log.info("%s@%s: load %.0f ms, first runs %.0f ms", args.name, args.version, *took_ms)
@@ -62,7 +62,8 @@ def _run_ns(runner: "Runner", sample: dict[str, np.ndarray]) -> int:
     return time.perf_counter_ns() - began_ns
 
 
-def _limit_threads(count: int) -> None:
+def limit_threads(count: int) -> None:
+    """Let torch, where it is imported, use so many threads; 0: as many as Ray gave this process CPUs."""
     # Only where the runner brought torch. Ray derives OMP_NUM_THREADS from num_cpus when a worker becomes a replica;
     # torch reads it when it is imported, which in a prepared worker (prepared.py) was before.
     wanted = count or int(os.environ.get("OMP_NUM_THREADS") or 0)

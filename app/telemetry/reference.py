@@ -3,12 +3,14 @@
 `python -m app.telemetry.reference` prints it.
 """
 
+from app.telemetry.generation_table import GENERATION_METRICS, HistogramMetric
 from app.telemetry.instruments import METRICS, Metric
 
 
 def reference() -> str:
-    """The page docs/reference/metrics.md, generated from the table."""
-    return _PREFACE + "\n".join(_section(metric) for metric in METRICS)
+    """The page docs/reference/metrics.md, generated from the tables."""
+    generation = "\n".join(_histogram(metric) for metric in GENERATION_METRICS)
+    return _PREFACE + "\n".join(_section(metric) for metric in METRICS) + _OF_GENERATION + generation
 
 
 def _section(metric: Metric) -> str:
@@ -24,6 +26,25 @@ def _section(metric: Metric) -> str:
 | {metric.kind} | `{metric.unit}` | `{metric.prometheus_name}` | {_SENDERS[metric.pushed_by]} | {origin} |
 
 Attributes: {attributes}
+"""
+
+
+def _histogram(metric: HistogramMetric) -> str:
+    origin = "OpenTelemetry semantic conventions" if metric.standard else "Joulekeeper"
+    attributes = ", ".join(f"`{name}`" for name in metric.attributes)
+    boundaries = ", ".join(f"{bound:g}" for bound in metric.boundaries)
+    return f"""\
+## `{metric.name}`
+
+{f"{metric.description} {metric.meaning}".strip()}
+
+| instrument | unit | pushed by | defined by |
+|---|---|---|---|
+| histogram | `{metric.unit}` | the replica | {origin} |
+
+Attributes: {attributes}
+
+Boundaries: {boundaries}
 """
 
 
@@ -67,6 +88,20 @@ Headers, certificates, compression and timeouts (`OTEL_EXPORTER_OTLP_*`) are rea
 One server span per request; W3C `traceparent` and `tracestate` are read from the request and given back with the
 span's own id. Energy stands on the span as `joulekeeper.energy_uj`, `joulekeeper.carbon_ugco2e`,
 `joulekeeper.grade`, `joulekeeper.provisional` and `joulekeeper.receipt_id`, never on a metric.
+
+A request for generated text has the span `chat <model>`, `text_completion <model>` or `embeddings <model>`, with the
+attributes `gen_ai.*` of the semantic conventions: what was asked (`gen_ai.operation.name`, `gen_ai.provider.name`,
+`gen_ai.request.*`) and what was given (`gen_ai.response.*`, `gen_ai.usage.*`), and `joulekeeper.prefill_uj`,
+`joulekeeper.decode_uj`. Texts are on no span.
+
+"""
+
+_OF_GENERATION = """
+# Metrics of text generation
+
+Each replica of a language model pushes these itself, by OTLP, as an instance of its own (`service.instance.id`). They
+are not at `/metrics`, which shows the ledger. The temporality is that of
+`OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
 
 """
 

@@ -1,5 +1,6 @@
 """Recorded spans. Imports OpenTelemetry: only `tracing` imports this, and only when spans are wanted."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -36,7 +37,7 @@ class RecordedSpan:
     def is_recording(self) -> bool:
         return self._span.is_recording()
 
-    def set(self, name: str, value: str | bool | int | float) -> None:
+    def set(self, name: str, value: str | bool | int | float | Sequence[str]) -> None:
         self._span.set_attribute(name, value)
 
     @property

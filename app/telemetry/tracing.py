@@ -13,7 +13,7 @@ conventions for server spans want; any other exception marks the span as failed.
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -22,7 +22,7 @@ from app.telemetry.environment import push_protocol
 if TYPE_CHECKING:
     from app.telemetry.spans import Recorder
 
-AttributeValue = str | bool | int | float
+AttributeValue = str | bool | int | float | Sequence[str]
 Carrier = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 """Headers or gRPC metadata of a request; only `traceparent` and `tracestate` are looked at."""
 

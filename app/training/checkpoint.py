@@ -1,4 +1,4 @@
-"""Checkpoints of a training worker: weights, optimiser, how far it came.
+"""Checkpoints of a training worker: weights, optimiser, how far it came, and what the task puts beside them.
 
 Knows nothing of Ray. Weights are safetensors, so that a checkpoint can be published as it is; the
 optimiser's state is written by torch.save and read with `weights_only`. Random numbers need no place in it:
@@ -7,21 +7,24 @@ have drawn.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim import Optimizer
+
+from app.models.weights import load_weights, save_weights
 
 WEIGHTS_FILE = "model.safetensors"
 _OPTIMISER_FILE, _PROGRESS_FILE = "optimiser.pt", "progress.json"
 
 
-def save(directory: Path, module: nn.Module, optimiser: Optimizer, epochs_done: int) -> None:
-    """Write the state after `epochs_done` epochs."""
-    weights = {name: tensor.contiguous().cpu() for name, tensor in module.state_dict().items()}
-    save_file(weights, directory / WEIGHTS_FILE)
+def save(directory: Path, module: nn.Module, optimiser: Optimizer, epochs_done: int, files: Mapping[str, str]) -> None:
+    """Write the state after `epochs_done` epochs; `files` are texts by name."""
+    save_weights(directory / WEIGHTS_FILE, module)
+    for name, text in files.items():
+        (directory / name).write_text(text, encoding="utf-8")
     torch.save(optimiser.state_dict(), directory / _OPTIMISER_FILE)
     (directory / _PROGRESS_FILE).write_text(json.dumps({"epochs_done": epochs_done}), encoding="utf-8")
 
@@ -30,6 +33,6 @@ def restore(directory: Path | None, module: nn.Module, optimiser: Optimizer, dev
     """Put the state of `directory` into `module` and `optimiser`; returns the epochs done, 0 without one."""
     if directory is None:
         return 0
-    module.load_state_dict(load_file(directory / WEIGHTS_FILE, device=str(device)))
+    load_weights(directory / WEIGHTS_FILE, module, device)
     optimiser.load_state_dict(torch.load(directory / _OPTIMISER_FILE, map_location=device, weights_only=True))
     return int(json.loads((directory / _PROGRESS_FILE).read_text(encoding="utf-8"))["epochs_done"])

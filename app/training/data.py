@@ -65,6 +65,8 @@ def load_data(source: str, *, test_share: float, seed: int) -> Dataset:
         digest=_digest(rows),
         rows=len(rows.x),
         split=f"test_share={test_share}, seed={seed}: {int(test.sum())} rows held out",
+        test_share=test_share,
+        seed=seed,
     )
     return Dataset(rows.x[~test], rows.y[~test], rows.x[test], rows.y[test], card)
 

@@ -29,13 +29,19 @@ def describe(error: ValidationError, model: type[BaseModel], raw: Mapping[str, A
 
 
 def _sentence(fault: dict[str, Any], model: type[BaseModel], raw: Mapping[str, Any]) -> str:
-    path = ".".join(str(part) for part in _path_in_file(fault["loc"], raw))
+    # Where a whole part is refused, its tag comes last.
+    location = fault["loc"][:-1] if fault["type"] == "value_error" and _ends_in_a_tag(fault) else fault["loc"]
+    path = ".".join(str(part) for part in _path_in_file(location, raw))
     if fault["type"] == "extra_forbidden":
         return f"{path}: unknown key{_suggestion(fault['loc'], model)}"
     what = _what_is_wrong(fault)
     if fault["type"] in ("missing", "union_tag_not_found"):
         return f"{path}: {what}"
     return f"{path}: {what}, got {_shown(fault['input'])}"
+
+
+def _ends_in_a_tag(fault: dict[str, Any]) -> bool:
+    return isinstance(fault["input"], Mapping) and fault["loc"][-1] in fault["input"].values()
 
 
 def _what_is_wrong(fault: dict[str, Any]) -> str:

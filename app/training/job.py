@@ -8,7 +8,6 @@ Knows nothing of Ray or torch. `deployments/jobs/digits.yaml` is the example to 
 Raises InvalidInput listing all mistakes, each with its path, its value, the bound and what to do.
 """
 
-import math
 from collections.abc import Mapping, Set
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +17,11 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from app.errors import InvalidInput
-from app.models.blueprint import Blueprint, Cnn, Mlp
-from app.training.data import SOURCES, Source
+from app.models.blueprint import Blueprint
+from app.training.contradictions import mismatches
+from app.training.data import SOURCES
 from app.training.faults import describe
+from app.training.texts import TEXT_SOURCES
 from app.units import NS_PER_S
 
 
@@ -29,29 +30,37 @@ class _Part(BaseModel):
 
 
 def _known_source(name: str) -> str:
-    if name not in SOURCES:
-        raise ValueError(f"must be one of {', '.join(SOURCES)}")
+    known = (*SOURCES, *TEXT_SOURCES)
+    if name not in known:
+        raise ValueError(f"must be one of {', '.join(known)}")
     return name
 
 
 class DataSource(_Part):
-    """Where rows come from and how they are split."""
+    """Where rows or texts come from and how they are split."""
 
     source: Annotated[str, AfterValidator(_known_source)]
-    """One of data.SOURCES."""
+    """One of data.SOURCES or, for a language model, of texts.TEXT_SOURCES."""
     test_share: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the rows held out for the test."""
+    """Share of the rows held out for the test; of texts about that share of their number."""
     seed: int = Field(default=0, ge=0)
-    """Decides which rows are held out."""
+    """Decides which rows or texts are held out."""
 
 
 class Optimiser(_Part):
     """How weights are moved."""
 
-    name: Literal["adam", "sgd"] = "adam"
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    """`adamw` decays weights apart from the gradient, and vectors (norms) not at all."""
     lr: float = Field(default=1e-3, gt=0, le=10)
     """Learning rate."""
     weight_decay: float = Field(default=0.0, ge=0)
+    beta2: float = Field(default=0.999, gt=0, lt=1)
+    """How slowly adam and adamw forget the squares of gradients; 0.95 is usual for language models."""
+    clip_norm: float = Field(default=0.0, ge=0)
+    """Gradients whose norm is larger are scaled down to it; 0: as they are."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises to its course; 0: it begins there."""
     schedule: Literal["constant", "cosine"] = "constant"
     """How the learning rate goes over the epochs: as it is, or down to nothing along half a cosine."""
 
@@ -65,10 +74,34 @@ class Resources(_Part):
 
 
 class Target(_Part):
-    """What must be reached on held-out rows for the job to succeed and its model to be published."""
+    """What must be reached on what is held out for the job to succeed and its model to be published."""
 
-    metric: Literal["accuracy", "r2"]
-    at_least: float
+    metric: Literal["accuracy", "r2", "bits_per_byte"]
+    at_least: float | None = None
+    at_most: float | None = None
+    below: Literal["", "gzip_9", "zstd_19"] = ""
+    """Bits per byte of the same held-out text, packed by `gzip -9` or `zstd -19`, that must be undercut."""
+
+    @model_validator(mode="after")
+    def _is_one_bound(self) -> "Target":
+        given = [name for name in ("at_least", "at_most", "below") if getattr(self, name) not in (None, "")]
+        if len(given) != 1:
+            raise ValueError("needs one of at_least, at_most and below, and no more")
+        if self.below and self.metric != "bits_per_byte":
+            raise ValueError(f"below = {self.below} is a bound for bits_per_byte alone")
+        return self
+
+    def reached(self, metrics: Mapping[str, float]) -> bool:
+        """Whether `metrics` are within the bound."""
+        value = metrics[self.metric]
+        if self.at_least is not None:
+            return value >= self.at_least
+        return value < metrics[self.below] if self.below else value <= float(self.at_most or 0)
+
+    def __str__(self) -> str:
+        if self.below:
+            return f"{self.metric} < {self.below}"
+        return f"{self.metric} >= {self.at_least}" if self.at_most is None else f"{self.metric} <= {self.at_most}"
 
 
 class Publication(_Part):
@@ -76,9 +109,10 @@ class Publication(_Part):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     format: Literal["safetensors", "torch_export"] = "safetensors"
-    """`safetensors`: weights for the built-in network. `torch_export`: a program with a free batch size."""
+    """`safetensors`: weights for the built-in network or the language model. `torch_export`: a program with a free
+    batch size, of a network."""
     max_rows: int = Field(default=4096, ge=1, le=1_000_000)
-    """Rows that the served model accepts in one request."""
+    """Rows that the served network accepts in one request; a language model has its context instead."""
 
 
 class Report(_Part):
@@ -99,10 +133,14 @@ class TrainJob(_Part):
     model: Blueprint
     data: DataSource
     optimiser: Optimiser = Optimiser()
-    loss: Literal["cross_entropy", "mse"]
+    loss: Literal["cross_entropy", "mse", "next_token"]
     epochs: int = Field(ge=1, le=100_000)
+    epoch_steps: int = Field(default=0, ge=0)
+    """Optimiser steps of an epoch of a language model, whose texts may be too many for one; 0: a pass over them."""
     batch_size: int = Field(default=32, ge=1, le=1_000_000)
-    """Rows per worker and optimiser step."""
+    """Rows per worker and optimiser step; of texts, windows of `model.context` tokens."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """In what a step multiplies; weights, their sums and the optimiser stay in float32."""
     workers: int = Field(default=1, ge=1, le=1024)
     resources: Resources = Resources()
     checkpoint_epochs: int = Field(default=1, ge=1)
@@ -119,7 +157,7 @@ class TrainJob(_Part):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainJob":
-        faults = _mismatches(dict(self))
+        faults = mismatches(dict(self))
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -144,7 +182,7 @@ def parse_job(raw: Any, where: str) -> TrainJob:
         return TrainJob.model_validate(raw)
     except ValidationError as error:
         wrong = {str(fault["loc"][0]) for fault in error.errors() if fault["loc"]}
-        lines = describe(error, TrainJob, raw) + _mismatches(_valid_fields(raw, wrong))
+        lines = describe(error, TrainJob, raw) + mismatches(_valid_fields(raw, wrong))
         count = f"{len(lines)} mistake{'s' if len(lines) > 1 else ''}"
         raise InvalidInput(f"job file {where} has {count}:\n" + "\n".join(f"  - {line}" for line in lines)) from error
 
@@ -159,33 +197,3 @@ def _valid_fields(raw: Mapping[str, Any], wrong: Set[str]) -> dict[str, Any]:
     kinds = get_type_hints(TrainJob, include_extras=True)
     names = raw.keys() & TrainJob.model_fields.keys() - wrong
     return {name: TypeAdapter(kinds[name]).validate_python(raw[name]) for name in names}
-
-
-def _mismatches(job: Mapping[str, Any]) -> list[str]:
-    """Fields that are right by themselves but contradict one another; missing fields are skipped."""
-    faults = []
-    model, data, target = job.get("model"), job.get("data"), job.get("target")
-    if isinstance(model, Cnn) and model.feature_size < 1:
-        most = model.image_size.bit_length() - 1
-        faults.append(
-            f"model.channels: {len(model.channels)} convolutions, but an image of {model.image_size} pixels "
-            f"can be halved {most} times; use at most {most} channels"
-        )
-    if data is None:
-        return faults
-    source = SOURCES[data.source]
-    if job.get("loss", source.loss) != source.loss:
-        faults.append(f"loss: {data.source} needs {source.loss}, got {job['loss']!r}")
-    if target and target.metric != source.metric:
-        faults.append(f"target.metric: {data.source} is measured by {source.metric}, got {target.metric!r}")
-    return faults + (_misfits(model, data.source, source) if model else [])
-
-
-def _misfits(model: Mlp | Cnn, name: str, source: Source) -> list[str]:
-    columns = math.prod(model.input_shape)
-    faults = []
-    if columns != source.columns:
-        faults.append(f"model: {name} has {source.columns} values per row, the model takes {columns}")
-    if model.output_size != source.outputs:
-        faults.append(f"model: {name} needs {source.outputs} outputs, the model gives {model.output_size}")
-    return faults

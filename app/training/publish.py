@@ -11,14 +11,23 @@ from pathlib import Path
 
 from app.clock import Clock
 from app.domain.tensor import Datatype, TensorSpec
-from app.models.card import DataCard, EnergyCard, ModelCard
+from app.errors import InvalidInput
+from app.models.blueprint import Cnn, Llama, Mlp
+from app.models.card import DataCard, EnergyCard, ModelCard, RunnerKind
 from app.models.repository import ModelRepository
 from app.product import version_of
 from app.training.data import SOURCES
 from app.training.job import Publication, TrainJob
 from app.units import NS_PER_S
 
+Specs = tuple[TensorSpec, ...]
+
 _WEIGHTS_FILE, _PROGRAM_FILE = "model.safetensors", "model.pt2"
+_MADE_WITH, _MADE_TEXT_WITH = ("torch", "ray", "safetensors", "numpy"), ("transformers", "tokenizers")
+
+_PROMPT: Specs = (TensorSpec("prompt", Datatype.BYTES, (-1,)),)
+_CONTINUATION: Specs = (TensorSpec("text", Datatype.BYTES, (-1,)), TensorSpec("finish_reason", Datatype.BYTES, (-1,)))
+"""What a language model is served with over the Open Inference Protocol."""
 
 
 def publish(
@@ -27,13 +36,23 @@ def publish(
     job: TrainJob,
     checkpoint: Path,
     card: ModelCard,
+    measured: Callable[[Path, ModelCard], ModelCard] = lambda _, card: card,
 ) -> str:
-    """Publish the weights in `checkpoint` under `card`; returns the version. Raises InvalidInput."""
+    """Publish the weights in `checkpoint` under `card`; returns the version. Raises InvalidInput.
+
+    `measured` may add to the card what can be known of the written files alone.
+    """
     writers: dict[str, Callable[[Path], None]] = {
-        "safetensors": lambda target: _copy_weights(checkpoint, target),
+        "safetensors": lambda target: _copy(job, checkpoint, target),
         "torch_export": lambda target: export_program(job, checkpoint / _WEIGHTS_FILE, target, publication.max_rows),
     }
-    return repository.publish(publication.name, writers[publication.format], card)
+    cards: list[ModelCard] = []
+
+    def write(target: Path) -> None:
+        writers[publication.format](target)
+        cards.append(measured(target, card))
+
+    return repository.publish(publication.name, write, lambda: cards[0])
 
 
 def card_of(
@@ -47,28 +66,36 @@ def card_of(
     clock: Clock,
 ) -> ModelCard:
     """The card of what `run` made; version and files are the repository's to fill in."""
-    columns = SOURCES[job.data.source].columns
-    builtin = publication.format == "safetensors"
+    runner, inputs, outputs = _face(job, job.model, publication.format)
     return ModelCard(
         name=publication.name,
         created=datetime.fromtimestamp(clock.wall_ns() / NS_PER_S, UTC).isoformat(timespec="seconds"),
-        runner="builtin" if builtin else "exported",
+        runner=runner,
         architecture=job.model,
-        inputs=(TensorSpec(SOURCES[job.data.source].input_name, Datatype.FP32, (-1, columns)),),
-        outputs=_outputs(job, builtin),
+        inputs=inputs,
+        outputs=outputs,
         max_rows=publication.max_rows,
         metrics=dict(metrics),
         data=(data,),
         energy=energy,
         code_version=code_version(),
-        framework={name: version_of(name) for name in ("torch", "ray", "safetensors", "numpy")},
+        framework={name: version_of(name) for name in _MADE_WITH + _MADE_TEXT_WITH * (runner == "generator")},
         job=run,
     )
 
 
-def _outputs(job: TrainJob, builtin: bool) -> tuple[TensorSpec, ...]:
-    size = job.model.output_size
-    if job.loss == "mse":
+def _face(job: TrainJob, model: Mlp | Cnn | Llama, format: str) -> tuple[RunnerKind, Specs, Specs]:
+    """Who runs it, what it takes and what it gives."""
+    if isinstance(model, Llama):
+        return "generator", _PROMPT, _CONTINUATION
+    source = SOURCES[job.data.source]
+    inputs = (TensorSpec(source.input_name, Datatype.FP32, (-1, source.columns)),)
+    builtin = format == "safetensors"
+    return ("builtin" if builtin else "exported"), inputs, _outputs(job.loss, model.output_size, builtin)
+
+
+def _outputs(loss: str, size: int, builtin: bool) -> Specs:
+    if loss == "mse":
         return (TensorSpec("prediction", Datatype.FP32, (-1, size)),)
     logits = TensorSpec("logits", Datatype.FP32, (-1, size))
     # An exported program gives what the network gives; the runner of built-in networks adds the class.
@@ -84,8 +111,16 @@ def code_version() -> str:
     return f"{version_of()}+src.{digest.hexdigest()[:12]}"
 
 
-def _copy_weights(checkpoint: Path, target: Path) -> None:
+def _copy(job: TrainJob, checkpoint: Path, target: Path) -> None:
+    """The weights and, of a language model, what makes the version one that transformers could load as it is."""
     shutil.copyfile(checkpoint / _WEIGHTS_FILE, target / _WEIGHTS_FILE)
+    if isinstance(job.model, Llama):
+        from app.models.llama import write_configs
+        from app.training.text_task import TOKENIZER_FILE
+        from app.training.tokenizer import write_tokenizer
+
+        write_configs(job.model, target)
+        write_tokenizer((checkpoint / TOKENIZER_FILE).read_text(encoding="utf-8"), job.model.context, target)
 
 
 def export_program(job: TrainJob, weights: Path, target: Path, max_rows: int) -> None:
@@ -95,6 +130,8 @@ def export_program(job: TrainJob, weights: Path, target: Path, max_rows: int) ->
 
     from app.models.architectures import build
 
+    if isinstance(job.model, Llama):
+        raise InvalidInput("a language model is not exported; publish it as safetensors")
     module = build(job.model)
     module.load_state_dict(load_file(weights))
     # An image network takes rows as clients send them, flat.

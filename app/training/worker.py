@@ -6,29 +6,27 @@ repository. Energy is told beside the work and never steers or stops it.
     TorchTrainer(train_worker, train_loop_config={"job": job.model_dump(mode="json"), "run": run}, ...)
 """
 
-import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim import SGD, Adam, Optimizer
+from torch import nn
+from torch.optim import Optimizer
 
 from app.domain.account import job_account
 from app.models.architectures import build
 from app.training import checkpoint
-from app.training.data import Dataset, load_data
 from app.training.fabric import Fabric, RayFabric
 from app.training.job import TrainJob
+from app.training.optimiser import build_optimiser, set_rate
 from app.training.phases import Phase, Phases, Usage, merge
 from app.training.progress import EpochFigures, first_line, line
+from app.training.task import RowNumbers, Task, open_task
 
 
 def train_worker(config: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +59,7 @@ class _Training:
     job: TrainJob
     fabric: Fabric
     phases: Phases
-    data: Dataset
+    task: Task
     bare: nn.Module
     """The module whose weights are saved."""
     module: nn.Module
@@ -74,12 +72,12 @@ def train(
 ) -> dict[str, Any]:
     """Train to the last epoch, from the latest checkpoint if there is one; returns metrics and energy by phase."""
     phases.enter("setup")
-    training = _set_up(job, fabric, phases)
     with fabric.checkpoint() as directory:
+        training = _set_up(job, fabric, phases, directory)
         done = checkpoint.restore(directory, training.bare, training.optimiser, fabric.device)
     if fabric.rank == 0:
         tell(first_line(job, attempt, done))
-    metrics: dict[str, float] = {} if done < job.epochs else _evaluate(training)
+    metrics: dict[str, float] = {} if done < job.epochs else _evaluate(training, whole=True)
     for epoch in range(done, job.epochs):
         figures = _epoch(training, epoch)
         metrics = dict(figures.metrics)
@@ -89,15 +87,12 @@ def train(
     return {"metrics": metrics, "attempt": attempt, "resumed_after": done, "usage": usage}
 
 
-def _set_up(job: TrainJob, fabric: Fabric, phases: Phases) -> _Training:
-    data = load_data(job.data.source, test_share=job.data.test_share, seed=job.data.seed)
+def _set_up(job: TrainJob, fabric: Fabric, phases: Phases, directory: Path | None) -> _Training:
+    task = open_task(job, fabric, directory)
     torch.manual_seed(job.seed)
     bare = build(job.model).to(fabric.device)
-    kinds: dict[str, Any] = {"adam": Adam, "sgd": SGD}
-    optimiser = kinds[job.optimiser.name](
-        bare.parameters(), lr=job.optimiser.lr, weight_decay=job.optimiser.weight_decay
-    )
-    return _Training(job, fabric, phases, data, bare, fabric.prepare(bare), optimiser)
+    optimiser = build_optimiser(job.optimiser, bare)
+    return _Training(job, fabric, phases, task, bare, fabric.prepare(bare), optimiser)
 
 
 def _epoch(training: _Training, epoch: int) -> EpochFigures:
@@ -105,11 +100,10 @@ def _epoch(training: _Training, epoch: int) -> EpochFigures:
     job, fabric, phases = training.job, training.fabric, training.phases
     started = time.monotonic()
     torch.manual_seed(job.seed + 1_000_003 * (epoch + 1) + fabric.rank)
-    _set_rate(training, epoch)
-    steps = [_step(training, rows, epoch) for rows in _batches(training, epoch)]
+    steps = [_step(training, rows, epoch, step) for step, rows in enumerate(training.task.batches(epoch))]
     _finish_queued(fabric.device)
     phases.enter("evaluate", epoch=epoch + 1)
-    metrics = _evaluate(training)
+    metrics = _evaluate(training, whole=epoch + 1 == job.epochs)
     phases.enter("checkpoint", epoch=epoch + 1)
     due = (epoch + 1) % job.checkpoint_epochs == 0 or epoch + 1 == job.epochs
     _report(training, {"epoch": epoch + 1, **metrics}, epoch + 1 if due else None)
@@ -125,32 +119,19 @@ def _epoch(training: _Training, epoch: int) -> EpochFigures:
     )
 
 
-def _set_rate(training: _Training, epoch: int) -> None:
-    """The learning rate is a function of the epoch, so that a resumed job goes on as if nothing had been."""
-    optimiser = training.job.optimiser
-    share = (1 + math.cos(math.pi * epoch / training.job.epochs)) / 2 if optimiser.schedule == "cosine" else 1.0
-    for group in training.optimiser.param_groups:
-        group["lr"] = optimiser.lr * share
-
-
-def _batches(training: _Training, epoch: int) -> Iterator[np.ndarray]:
-    """This worker's rows of the epoch, batch by batch. Every worker gets as many: a few rows are seen twice."""
-    fabric, rows = training.fabric, len(training.data.train_x)
-    order = np.random.default_rng((training.job.seed, epoch)).permutation(rows)
-    padded = np.resize(order, -(-rows // fabric.world) * fabric.world)
-    mine = padded[fabric.rank :: fabric.world]
-    for start in range(0, len(mine), training.job.batch_size):
-        yield mine[start : start + training.job.batch_size]
-
-
-def _step(training: _Training, rows: np.ndarray, epoch: int) -> int:
+def _step(training: _Training, rows: RowNumbers, epoch: int, step: int) -> int:
     """One optimiser step on `rows`, one slice weighing its samples; returns the samples."""
+    job, optimiser = training.job, training.optimiser
     training.phases.enter("step", weight=float(len(rows)), epoch=epoch + 1)
     training.module.train()
-    x, y = _tensors(training, training.data.train_x[rows], training.data.train_y[rows])
-    training.optimiser.zero_grad(set_to_none=True)
-    _loss(training.job, training.module(x), y).backward()
-    training.optimiser.step()
+    set_rate(optimiser, job.optimiser, epoch, job.epochs, epoch * training.task.epoch_steps + step)
+    optimiser.zero_grad(set_to_none=True)
+    with torch.autocast(training.fabric.device.type, torch.bfloat16, enabled=job.precision == "bfloat16"):
+        loss = training.task.loss(training.module, rows)
+    loss.backward()
+    if job.optimiser.clip_norm:
+        nn.utils.clip_grad_norm_(training.bare.parameters(), job.optimiser.clip_norm)
+    optimiser.step()
     return len(rows)
 
 
@@ -160,31 +141,11 @@ def _finish_queued(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _evaluate(training: _Training) -> dict[str, float]:
-    """Metrics on the held-out rows, of which every worker takes its part."""
-    fabric, data = training.fabric, training.data
-    mine = slice(fabric.rank, None, fabric.world)
+def _evaluate(training: _Training, *, whole: bool) -> dict[str, float]:
+    """Metrics on what is held out, of which every worker takes its part."""
     training.bare.eval()
-    x, y = _tensors(training, data.test_x[mine], data.test_y[mine])
     with torch.inference_mode():
-        result = training.bare(x)
-        loss = float(_loss(training.job, result, y)) * len(y)
-    right = float((result.argmax(1) == y).sum()) if training.job.loss == "cross_entropy" else 0.0
-    losses, rights = (sum(values) for values in zip(*fabric.gather((loss, right)), strict=True))
-    rows = len(data.test_y)
-    if training.job.loss == "cross_entropy":
-        return {"loss": losses / rows, "accuracy": rights / rows}
-    return {"loss": losses / rows, "r2": 1 - losses / rows / float(data.test_y.var())}
-
-
-def _loss(job: TrainJob, result: Tensor, y: Tensor) -> Tensor:
-    return functional.cross_entropy(result, y) if job.loss == "cross_entropy" else functional.mse_loss(result, y)
-
-
-def _tensors(training: _Training, x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
-    shaped = np.ascontiguousarray(x).reshape(len(x), *training.job.model.input_shape)
-    device = training.fabric.device
-    return torch.from_numpy(shaped).to(device), torch.from_numpy(np.ascontiguousarray(y)).to(device)
+        return training.task.evaluate(training.bare, whole=whole)
 
 
 def _report(training: _Training, metrics: dict[str, Any], epochs_done: int | None) -> None:
@@ -193,7 +154,7 @@ def _report(training: _Training, metrics: dict[str, Any], epochs_done: int | Non
         training.fabric.report(metrics, None)
         return
     with tempfile.TemporaryDirectory(prefix="joulekeeper-checkpoint-") as directory:
-        checkpoint.save(Path(directory), training.bare, training.optimiser, epochs_done)
+        checkpoint.save(Path(directory), training.bare, training.optimiser, epochs_done, training.task.files)
         training.fabric.report(metrics, Path(directory))
 
 

@@ -209,7 +209,7 @@ def _measure(cast: Cast, outcome: Outcome, workers: Mapping[str, object]) -> Non
     for name in workers:
         outcome.records[OURS] |= cast.hear(name, "answer")
     uuids = _uuids(cast.environment, len(outcome.scenes))
-    outcome.books = _read_books(cast.directory / "state" / "journal", uuids, outcome.span_ns[0])
+    outcome.books = read_books(cast.directory / "state" / "journal", uuids, outcome.span_ns[0])
 
 
 def _plan(outcome: Outcome) -> dict:
@@ -281,7 +281,7 @@ def _uuids(environment: Mapping[str, str], count: int) -> list[str]:
     return found.stdout.split()
 
 
-def _read_books(journal: Path, uuids: Sequence[str], from_ns: int) -> list[Books]:
+def read_books(journal: Path, uuids: Sequence[str], from_ns: int) -> list[Books]:
     """Per device from the journal's lines alone: movement of the counter from raw readings, and what was posted."""
     batches = [batch.body for path in sorted(journal.glob("*.journal")) for batch in read_epoch(path)]
     return [_books_of(batches, uuid, from_ns) for uuid in uuids]

@@ -17,6 +17,8 @@ TORCH_ROOMS = ("app.models", "app.training")
 
 WATCHED = ("torch", "transformers", "sklearn")
 CONTROLLER_SIDE = ("app.serving.build", "app.metering.", "app.console.", "app.cli.", "app.config")
+MODELLESS = ("admission", "embedding", "engine", "options", "pending", "text")
+"""Modules of app.models.generation that need no model: whoever builds or prices a language model may import them."""
 
 PROBE = """
 import importlib, json, sys
@@ -59,4 +61,9 @@ def test_nothing_below_metering_loads_ray() -> None:
 
 def test_what_controllers_and_commands_import_loads_no_torch() -> None:
     names = [name for name in modules() if name.startswith(CONTROLLER_SIDE)]
+    assert first_importers(WATCHED, names) == {}
+
+
+def test_generation_without_a_model_loads_no_torch() -> None:
+    names = ["app.domain.generation", *(f"app.models.generation.{name}" for name in MODELLESS)]
     assert first_importers(WATCHED, names) == {}

@@ -274,28 +274,69 @@ def test_chunked_bodies_go_through_whole(client):
 @pytest.mark.parametrize(
     ("model", "path"),
     [("minilm", "/v2/models/minilm/v1/chat/completions"),
-     ("minilm@2", "/v2/models/minilm/versions/2/v1/chat/completions")],
+     ("minilm@2", "/v2/models/minilm/versions/2/v1/chat/completions"),
+     ("minilm@int8", "/v2/models/minilm/versions/int8/v1/chat/completions")],
 )  # fmt: skip
 def test_openai_calls_go_to_the_model_of_their_body_wherever_it_stands_in_it(client, model, path):
     for body in ({"model": model, "pad": "x" * 100_000}, {"messages": [{"model": "no"}], "model": model}):
-        assert client.post("/v1/chat/completions?stream=true", json=body).json()["path"] == f"{path}?stream=true"
+        told = client.post("/v1/chat/completions?stream=true", json=body).json()
+        assert told["path"] == f"{path}?stream=true"
+        assert told["headers"]["x-joulekeeper-routed"] == ("minilm@2" if model == "minilm@2" else "minilm")
 
 
 @pytest.mark.parametrize(
     ("body", "headers", "status", "code"),
     [
         ({"model": 'no"such'}, {}, 404, "model_not_found"),
-        ({"messages": []}, {}, 400, "model_missing"),
-        ({"pad": "x" * 100_000, "model": "minilm"}, {}, 400, "model_missing"),
+        ({"model": "nonesuch@2"}, {}, 404, "model_not_found"),
+        ({"model": "minilm@2/../.."}, {}, 404, "model_not_found"),
         ({"model": "minilm"}, {"content-encoding": "gzip"}, 415, "unsupported_encoding"),
     ],
-    ids=["unknown model", "no model", "model behind the buffer", "compressed"],
+    ids=["unknown model", "version of an unknown model", "no version", "compressed"],
 )
 def test_openai_calls_that_cannot_be_routed_are_refused_in_its_shape(client, body, headers, status, code):
     answer = client.post("/v1/embeddings", content=json.dumps(body).encode(), headers=headers)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (status, code, "model")
     assert error["message"]
+
+
+@pytest.mark.parametrize("body", [{"messages": []}, {"pad": "x" * 100_000, "model": "minilm"}])
+def test_openai_calls_without_a_model_in_their_beginning_go_to_the_console_which_reads_all_of_it(client, body):
+    told = client.post("/v1/chat/completions", json=body).json()
+    assert told["path"] == "/v1/chat/completions"
+    assert "x-joulekeeper-routed" not in told["headers"]
+
+
+def test_a_stream_of_events_is_passed_on_as_it_comes_and_not_compressed(client, serve):
+    with client.stream("POST", "/v1/chat/completions", json={"model": "minilm", "events": 3}) as answer:
+        lines = answer.iter_lines()
+        for number in range(3):
+            serve.next_event.release()  # the next event is made when this one was read
+            assert next(line for line in lines if line) == f"data: {number}"
+        assert "content-encoding" not in answer.headers
+        assert list(lines) == [""]
+
+
+def test_a_stream_that_rests_longer_than_a_client_may_goes_on(open_edge, serve):
+    with (
+        open_edge(client_idle_s=1).http() as client,
+        client.stream("POST", "/v1/chat/completions", json={"model": "minilm", "events": 2}) as answer,
+    ):
+        lines = answer.iter_lines()
+        for number in range(2):
+            time.sleep(1.5)
+            serve.next_event.release()
+            assert next(line for line in lines if line) == f"data: {number}"
+
+
+def test_limits_of_openai_calls_are_told_in_its_shape(open_edge):
+    with open_edge(max_body_bytes=2048, max_requests_per_source=20).http() as client:
+        large = client.post("/v1/embeddings", content=b"x" * 2049)
+        assert (large.status_code, large.json()["error"]["code"]) == (413, "request_too_large")
+        refused = [answer for answer in (client.get("/v1/models") for _ in range(60)) if answer.status_code == 429]
+        assert refused[0].headers["retry-after"] == "1"
+        assert refused[0].json()["error"]["type"] == "rate_limit_error"
 
 
 def test_the_list_of_models_is_the_consoles(client):

@@ -7,6 +7,15 @@ import pytest
 from app.errors import InvalidInput
 from app.telemetry import tracing
 from app.telemetry.exporter import MetricsExporter
+from app.telemetry.generation import (
+    Asked,
+    GenerationMeter,
+    Served,
+    request_attributes,
+    response_attributes,
+    span_name,
+)
+from app.telemetry.generation_table import GENERATION_METRICS
 from app.telemetry.instruments import METRICS
 from app.telemetry.snapshot import Balance, DeviceFigures, LedgerSnapshot, MeterHealth
 from tests.fixtures.otlp import RECEIVERS, attributes
@@ -238,3 +247,33 @@ def test_spans_that_were_not_flushed_leave_at_shutdown(traced):
         pass
     tracing.shutdown()
     assert [span.name for span in traced.spans()] == ["last words"]
+
+
+def test_what_a_replica_generated_arrives_as_the_conventions_have_it(receiver):
+    asked = Asked("chat", "pycoder", "pycoder@1", stream=True, max_tokens=9)
+    served = Served(2.0, 10, 5, 4, 1.2, ("stop",), "chatcmpl-1", 3_000_000, 2_000_000)
+    meter = GenerationMeter()
+    meter.note(asked, served)
+    meter.close()
+    arrived = receiver.metrics()
+    assert set(arrived) == {metric.name for metric in GENERATION_METRICS}
+    (point,) = arrived["gen_ai.server.time_to_first_token"].histogram.data_points
+    assert (point.count, point.sum) == (1, pytest.approx(1.2))
+    assert attributes(point.attributes) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "joulekeeper",
+        "gen_ai.request.model": "pycoder",
+        "gen_ai.response.model": "pycoder@1",
+    }
+    resource = attributes(receiver.resource_metrics[-1].resource.attributes)
+    assert resource["service.instance.id"]
+    with tracing.request_span(span_name(asked)) as span:
+        for name, value in (request_attributes(asked) | response_attributes(served)).items():
+            span.set(name, value)
+    tracing.flush()
+    tracing.shutdown()
+    assert receiver.wait_for(lambda: bool(receiver.resource_spans))
+    (found,) = receiver.resource_spans[-1].scope_spans[0].spans
+    assert found.name == "chat pycoder"
+    reasons = next(each for each in found.attributes if each.key == "gen_ai.response.finish_reasons")
+    assert [each.string_value for each in reasons.value.array_value.values] == ["stop"]

@@ -51,7 +51,7 @@ def test_grpc_statuses_are_names_that_grpc_knows():
 
 def test_a_caller_at_fault_gets_4xx_and_ours_5xx():
     statuses = {error.__name__: error.http_status // 100 for error in CLASSES}
-    at_fault = {"InvalidInput", "TooLarge", "NotFound", "Unauthenticated", "Forbidden", "OverQuota"}
+    at_fault = {"InvalidInput", "TooLarge", "NotFound", "Unauthenticated", "Forbidden", "OverQuota", "Busy"}
     assert {name for name, status in statuses.items() if status == 4} == at_fault
 
 

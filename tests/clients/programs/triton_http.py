@@ -11,12 +11,9 @@ from tritonclient.utils import InferenceServerException
 def client_of(doors: Doors) -> http.InferenceServerClient:
     if not doors.ca:
         return http.InferenceServerClient(doors.http, connection_timeout=120, network_timeout=120)
-    import ssl
-    from functools import partial
-
-    context = partial(ssl.create_default_context, cafile=doors.ca)
+    trust = {"ca_certs": doors.ca}
     return http.InferenceServerClient(
-        doors.http, ssl=True, ssl_context_factory=context, connection_timeout=120, network_timeout=120
+        doors.http, ssl=True, ssl_options=trust, connection_timeout=120, network_timeout=120
     )
 
 

@@ -107,6 +107,7 @@ def test_a_used_up_day_is_refused_at_every_gate_until_midnight_whoever_restarted
     assert not house.ask(1)
     assert "used up its 100 joules a day" in str(house.refusal)
     assert house.refusal.retry_after_s == pytest.approx(DAY_S - 3600, abs=1)
+    assert house.refusal.is_spent
     house.uses, house.wall_s, house.now = {}, house.wall_s + DAY_S, house.now + DAY_S
     house.poll()
     assert house.ask(0)

@@ -48,7 +48,7 @@ def test_train_ends_with_the_status_of_the_run(
     call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = ModuleType("app.training.run")
-    run.main = lambda path: 1 if path.name == "bad.yaml" else 0  # type: ignore[attr-defined]
+    run.main = lambda path, measure: 1 if path.name == "bad.yaml" else 0  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "app.training.run", run)
     assert call("train", tmp_path / "good.yaml").exit_code == 0
     assert call("train", tmp_path / "bad.yaml").exit_code == 1

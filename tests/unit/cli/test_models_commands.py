@@ -121,3 +121,37 @@ def test_a_key_file_that_holds_none_is_told(
     settings.cache_clear()
     result = call("models", "list")
     assert (result.exit_code, "must hold one key, it has 0" in result.stderr) == (1, True)
+
+
+def test_quantize_makes_a_variant_of_the_version_that_is_meant(
+    repository: ModelRepository, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _publish(repository, 0.95)
+    _publish(repository, 0.975)
+    asked: list[Any] = []
+
+    def publish_variant(where: ModelRepository, *words: str, tell: Callable[[str], None], **others: Any) -> str:
+        asked.append((words, others["measure"]))
+        tell("held-out text: ...")
+        return f"{words[1]}-{words[2]}"
+
+    monkeypatch.setattr("app.training.variants.publish_variant", publish_variant)
+    result = call("models", "quantize", "digits", "--to", "int8", "--no-measure")
+    assert result.stdout.splitlines() == ["held-out text: ...", "published digits@2-int8"]
+    call("models", "quantize", "digits@1", "--to", "bf16", "--no-measure")
+    assert asked == [(("digits", "2", "int8"), None), (("digits", "1", "bf16"), None)]
+    assert call("models", "quantize", "digits", "--to", "int3").exit_code == 2
+
+
+def test_variants_are_shown_by_name_and_verified_with_their_versions(repository: ModelRepository, call: Call) -> None:
+    _publish(repository, 0.95)
+    card = repository.card("digits", "1")
+    repository.publish(
+        "digits", lambda directory: (directory / "model.safetensors").write_bytes(b"y") and None, card, variant="1-int8"
+    )
+    assert yaml.safe_load(call("models", "show", "digits", "--version", "int8").stdout)["version"] == "1-int8"
+    assert json.loads(call("models", "list", "--json").stdout)[0]["variants"] == ["1-int8"]
+    assert call("models", "verify").stdout.splitlines() == [
+        "digits@1: 1 files as published",
+        "digits@1-int8: 1 files as published",
+    ]

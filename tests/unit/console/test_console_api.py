@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from app.console import page
 from app.console.api import build_api
 from app.console.catalogue import DeployedModel
+from app.console.forward import ServeDoor
 from app.console.repository import Repository
 from app.engine.views import DeviceStatus, NodeStatus, Receipt, Receipts, Report, ReportKey, ReportRow, Status
 from app.errors import NotFound, Unavailable
@@ -150,10 +151,21 @@ def sleepers() -> FakeSleepers:
     return FakeSleepers()
 
 
+async def nowhere() -> str:
+    raise AssertionError("nothing is passed on here")
+
+
 @pytest.fixture
 def client(books: FakeBooks, catalogue: FakeCatalogue, sleepers: FakeSleepers) -> Iterator[TestClient]:
     with TestClient(
-        build_api(books, catalogue, Repository(catalogue, sleepers), lambda: NOON, open_gate("console", "default")),
+        build_api(
+            books,
+            catalogue,
+            Repository(catalogue, sleepers),
+            lambda: NOON,
+            open_gate("console", "default"),
+            ServeDoor(nowhere),
+        ),
         raise_server_exceptions=False,
         client=("127.0.0.1", 4711),
     ) as client:
@@ -275,7 +287,10 @@ def test_a_model_that_serve_does_not_route_to_yet_is_a_503(client: TestClient) -
 def test_models_in_the_shape_of_openai(client: TestClient) -> None:
     listed = client.get("/v1/models").json()
     assert listed["object"] == "list"
-    assert listed["data"] == [{"id": "minilm", "object": "model", "created": 1_790_000_000, "owned_by": "joulekeeper"}]
+    assert listed["data"] == [
+        {"id": "minilm", "object": "model", "created": 1_790_000_000, "owned_by": "joulekeeper"}
+        | {"joulekeeper": {"state": "UNAVAILABLE"}}
+    ]
 
 
 def test_an_unknown_path_is_a_404_in_json_that_names_the_doors(client: TestClient) -> None:

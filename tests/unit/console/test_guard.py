@@ -14,13 +14,14 @@ from app.access.snapshot import AccessSnapshot, KeyGrant, PollAnswer
 from app.clock import ManualClock
 from app.console.api import build_api
 from app.console.catalogue import DeployedModel
+from app.console.forward import ServeDoor
 from app.console.grpc import ServerCalls
 from app.console.guard import OPEN_METHODS, OPEN_PATHS, scope_of_path
 from app.console.own_figures import own_figures
 from app.console.period import local_now
 from app.console.repository import Repository
 from app.engine.views import Receipt, Receipts
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 
 
 class Books:
@@ -65,6 +66,10 @@ class Sleepers:
         raise AssertionError
 
 
+async def nowhere() -> str:
+    raise Unavailable("nothing is passed on here")
+
+
 class Site:
     def __init__(self) -> None:
         self.gate = Gate.required(ManualClock())
@@ -79,7 +84,8 @@ class Site:
         self.gate.renew(PollAnswer(AccessSnapshot("one", grants)))
         self.books, catalogue = Books(), Catalogue()
         repository = Repository(catalogue, Sleepers())
-        api = build_api(self.books, catalogue, repository, lambda: local_now(ManualClock()), self.gate)
+        door = ServeDoor(nowhere)
+        api = build_api(self.books, catalogue, repository, lambda: local_now(ManualClock()), self.gate, door)
         self.http = TestClient(api, raise_server_exceptions=False)
         self.paths = sorted(
             (path, method.upper()) for path, methods in api.openapi()["paths"].items() for method in methods

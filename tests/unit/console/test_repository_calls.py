@@ -227,5 +227,6 @@ def test_a_body_that_does_not_end_is_refused() -> None:
     async def unreachable(*_: object) -> None:
         raise AssertionError
 
-    asyncio.run(BoundedBodies(unreachable, timeout_s=0)({"type": "http", "method": "POST"}, receive, send))
+    scope = {"type": "http", "method": "POST", "path": "/v2/repository/index"}
+    asyncio.run(BoundedBodies(unreachable, timeout_s=0)(scope, receive, send))
     assert sent[0]["status"] == 408

@@ -136,3 +136,14 @@ def test_the_cache_keeps_its_bound_and_spares_what_was_just_opened(memory, tmp_p
 def test_a_root_that_cannot_be_opened_is_named(tmp_path):
     with pytest.raises(InvalidInput, match="'nosuch://x/models' cannot be opened"):
         RemoteStorage("nosuch://x/models", tmp_path, 1)
+
+
+def test_a_variant_is_published_once_and_leaves_the_numbers_alone(memory, tmp_path):
+    found = repository(tmp_path)
+    found.publish("tiny", writing(b"one"), CARD)
+    assert found.publish("tiny", writing(b"few"), CARD, variant="1-int8") == "1-int8"
+    with pytest.raises(InvalidInput, match="is there already"):
+        found.publish("tiny", writing(b"other"), CARD, variant="1-int8")
+    assert (found.versions("tiny"), found.variants("tiny"), found.latest("tiny")) == (["1"], ["1-int8"], "1")
+    assert content(found, "1-int8") == b"few"
+    assert found.publish("tiny", writing(b"two"), CARD) == "2"

@@ -149,3 +149,46 @@ def test_names_that_could_leave_the_root_are_refused(tmp_path: Path, name: str) 
 def test_a_home_directory_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", os.fspath(tmp_path))
     assert open_repository(RepositorySettings("~/models")).where == str(tmp_path / "models")
+
+
+def test_a_variant_stands_beside_its_version_and_is_never_the_latest(tmp_path: Path) -> None:
+    repository = open_repository(RepositorySettings(str(tmp_path)))
+    for number in (1, 2):
+        repository.publish("tiny", write_weights(), card())
+        assert repository.publish("tiny", write_weights(b"few"), card(), variant=f"{number}-int8") == f"{number}-int8"
+    repository.publish("tiny", write_weights(b"fewer"), card(), variant="1-int4")
+    assert repository.versions("tiny") == ["1", "2"]
+    assert repository.variants("tiny") == ["1-int4", "1-int8", "2-int8"]
+    assert repository.latest("tiny") == "2"
+    with repository.open("tiny", "1-int4") as (found, directory):
+        assert (found.version, (directory / "model.safetensors").read_bytes()) == ("1-int4", b"fewer")
+
+
+def test_a_variant_is_meant_by_its_name_or_with_its_version(tmp_path: Path) -> None:
+    repository = open_repository(RepositorySettings(str(tmp_path)))
+    for _number in range(1, 11):
+        repository.publish("tiny", write_weights(), card())
+    for variant in ("2-int8", "9-int8", "10-int8", "3-int4"):
+        repository.publish("tiny", write_weights(), card(), variant=variant)
+    wanted = {"": "10", "7": "7", "int8": "10-int8", "int4": "3-int4", "2-int8": "2-int8"}
+    assert {word: repository.resolve("tiny", word) for word in wanted} == wanted
+    with pytest.raises(NotFound, match=r"no version 'bf16'; there are .*10-int8"):
+        repository.resolve("tiny", "bf16")
+
+
+def test_a_variant_that_is_there_is_not_replaced_but_can_be_deleted(tmp_path: Path) -> None:
+    repository = open_repository(RepositorySettings(str(tmp_path)))
+    repository.publish("tiny", write_weights(), card())
+    repository.publish("tiny", write_weights(), card(), variant="1-int8")
+    with pytest.raises(InvalidInput, match="tiny@1-int8 is there already"):
+        repository.publish("tiny", write_weights(b"other"), card(), variant="1-int8")
+    assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == ["1", "1-int8"]
+    repository.delete("tiny", "1-int8")
+    assert repository.variants("tiny") == []
+
+
+@pytest.mark.parametrize("variant", ["int8", "1-", "1-INT8", "01-int8", "1-../2", "-int8"])
+def test_variants_that_are_no_version_and_word_are_refused(tmp_path: Path, variant: str) -> None:
+    repository = open_repository(RepositorySettings(str(tmp_path)))
+    with pytest.raises(InvalidInput, match="must be a version, a dash and a word"):
+        repository.publish("tiny", write_weights(), card(), variant=variant)

@@ -12,7 +12,9 @@ from app.access.rules import Quotas
 from app.access.snapshot import AccessSnapshot, KeyGrant, PollAnswer
 from app.clock import ManualClock
 from app.domain.account import request_account
+from app.engine.phases import PhaseWork
 from app.engine.slices import SliceEnergy
+from app.metering.client import WorkClient
 from app.protocol.generated import open_inference_pb2 as pb
 from app.serving.args import ModelArgs
 from app.serving.replica import ModelReplica
@@ -86,6 +88,21 @@ def test_the_tenant_of_the_key_is_charged_with_tokens_and_energy(guarded):
     guarded.gate.renew(PollAnswer(None, {"rival": _lease(energy_uj=999_999.0)}))
     refused = guarded.call("POST", "/infer", "good", body=BODY)
     assert (refused.status, refused.headers["retry-after"]) == (429, "2")
+
+
+def test_work_that_is_told_when_it_is_over_counts_too(guarded):
+    """3 units of a request, a batch of 5 and 2, then a step in which a request read 7 tokens and made 1, and made 1:
+    what is wanted again, and what is owed."""
+    guarded.call("POST", "/infer", "good", body=BODY)
+    guarded.wants()
+    account, other = request_account("rival", "echo", "2"), request_account("acme", "echo", "2")
+    client = guarded.served.replica.admission.counted(WorkClient(None))
+    client.record([(account, 5.0), (other, 2.0)], 0, 1)
+    assert guarded.wants().tokens == pytest.approx(5 + 8)
+    work = client.begin_phases(account)
+    client.record_steps(1, 2, [PhaseWork(work, 1.0, 0.0, 7, 1), PhaseWork(work, 0.0, 1.0, 0, 1)], 0.0)
+    assert guarded.wants().tokens == pytest.approx(9 + 17)
+    assert work.tokens == 2
 
 
 def _lease(energy_uj: float):

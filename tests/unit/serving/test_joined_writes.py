@@ -46,6 +46,14 @@ def test_the_first_two_writes_are_one_and_later_ones_go_as_they_come():
     assert on_loop(steps).writes == [b"head body", b"more"]
 
 
+def test_an_interim_answer_goes_alone():
+    async def steps(transport):
+        for piece in (b"HTTP/1.1 100 Continue\r\n\r\n", b"head ", b"body"):
+            transport.write(piece)
+
+    assert on_loop(steps).writes == [b"HTTP/1.1 100 Continue\r\n\r\n", b"head body"]
+
+
 def test_a_head_waits_for_one_turn_at_most():
     async def steps(transport):
         transport.write(b"head")
@@ -82,7 +90,7 @@ def cycle_class():
         yield joining
 
 
-def answered(cycle_class, method, *messages):
+def answered(cycle_class, method, *messages, arrived=True):
     wire = Wire()
 
     async def scenario():
@@ -99,6 +107,7 @@ def answered(cycle_class, method, *messages):
             keep_alive=True,
             on_response=lambda: None,
         )
+        cycle.more_body = not arrived
         for message in messages:
             await cycle.send(message)
         await asyncio.sleep(0)
@@ -118,6 +127,12 @@ def body(data, more=False):
 
 def test_an_answer_of_uvicorn_is_one_write(cycle_class):
     assert answered(cycle_class, "POST", start(2), body(b"ok")) == [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"]
+
+
+def test_an_answer_before_the_request_has_arrived_closes_the_connection(cycle_class):
+    assert answered(cycle_class, "POST", start(2), body(b"no"), arrived=False) == [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno"
+    ]
 
 
 def test_an_empty_answer_and_one_to_head_leave_too(cycle_class):

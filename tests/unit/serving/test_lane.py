@@ -43,13 +43,38 @@ def test_a_model_between_short_and_long_stays_where_it_is(lane):
     assert not lane.is_short
 
 
-def test_one_long_request_among_short_ones_changes_nothing_and_several_do(lane):
+def test_a_few_long_requests_among_short_ones_change_nothing_and_several_in_a_row_do(lane):
+    """As on a busy machine, where whoever works is put aside for milliseconds now and then."""
     lane.begin_at(100 * US)
-    lane.note(10_000_000_000)
-    assert lane.is_short
-    for _ in range(3):
-        lane.note(10_000_000_000)
+    for number in range(1000):
+        lane.note(8_000 * US if number % 8 == 0 else 100 * US)
+        assert lane.is_short
+    for _ in range(5):
+        lane.note(8_000 * US)
     assert not lane.is_short
+
+
+def test_one_request_that_blocks_the_loop_is_enough(lane):
+    lane.begin_at(100 * US)
+    lane.note(100_000 * US)
+    assert not lane.is_short
+
+
+def test_a_loop_that_was_right_for_long_is_tried_again_soon(lane):
+    lane.begin_at(100 * US)
+    for _ in range(4):  # four times wrong: the next trial comes after 512
+        while lane.is_short:
+            lane.note(20 * SHORT_NS)
+        while not lane.is_short:
+            lane.note(50 * US)
+    for _ in range(10_000):
+        lane.note(50 * US)
+    lane.note(100_000 * US)
+    waited = 0
+    while not lane.is_short:
+        lane.note(50 * US)
+        waited += 1
+    assert waited == 32
 
 
 def test_work_that_becomes_short_comes_back_to_the_loop(lane):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from app.errors import InvalidInput
-from app.training.job import TrainJob, load_job, parse_job
+from app.training.job import Target, TrainJob, load_job, parse_job
 
 JOBS = Path(__file__).parents[3] / "deployments" / "jobs"
 
@@ -53,7 +53,7 @@ def test_unknown_keys_are_answered_with_the_nearest_at_that_place() -> None:
 
 def test_a_key_like_no_other_is_answered_with_all_that_there_are() -> None:
     (found,) = mistakes_in(raw(target={"metric": "accuracy", "at_least": 0.9, "zzz": 1}))
-    assert found == "target.zzz: unknown key; remove it, or use one of metric, at_least"
+    assert found == "target.zzz: unknown key; remove it, or use one of metric, at_least, at_most, below"
 
 
 def test_missing_keys_are_named() -> None:
@@ -80,8 +80,9 @@ def test_a_model_that_does_not_fit_its_data_is_refused() -> None:
 def test_unknown_architectures_and_sources_are_answered_with_the_known() -> None:
     found = mistakes_in(raw(model={"architecture": "rnn"}, data={"source": "builtin:mnist"}))
     assert found == [
-        "model: 'architecture' must be one of 'mlp', 'cnn', got {'architecture': 'rnn'}",
-        "data.source: must be one of builtin:digits, builtin:seed-regression, got 'builtin:mnist'",
+        "model: 'architecture' must be one of 'mlp', 'cnn', 'llama', got {'architecture': 'rnn'}",
+        "data.source: must be one of builtin:digits, builtin:seed-regression, builtin:stdlib-source, "
+        "got 'builtin:mnist'",
     ]
 
 
@@ -110,3 +111,65 @@ def test_files_that_are_no_job_say_so(tmp_path: Path, content: str, message: str
 def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read: No such file"):
         load_job(tmp_path / "none.yaml")
+
+
+def pycoder(**changes: Any) -> dict[str, Any]:
+    known = yaml.safe_load((JOBS / "pycoder.yaml").read_text())
+    return {**known, **changes}
+
+
+def test_texts_rows_losses_and_metrics_that_do_not_fit_are_named() -> None:
+    assert mistakes_in(raw(data={"source": "builtin:stdlib-source"})) == [
+        "model: builtin:stdlib-source gives texts, which a cnn cannot read; use architecture llama",
+        "loss: builtin:stdlib-source needs next_token, got 'cross_entropy'",
+        "target.metric: builtin:stdlib-source is measured by bits_per_byte, got 'accuracy'",
+    ]
+    assert mistakes_in(pycoder(data={"source": "builtin:digits"}, publish={"name": "x", "format": "torch_export"})) == [
+        "model: builtin:digits gives rows of numbers; a llama takes one of builtin:stdlib-source",
+        "loss: builtin:digits needs cross_entropy, got 'next_token'",
+        "target.metric: builtin:digits is measured by accuracy, got 'bits_per_byte'",
+        f"epoch_steps: builtin:digits is learned in whole passes, got {pycoder()['epoch_steps']}; remove it",
+    ]
+    assert mistakes_in(pycoder(publish={"name": "x", "format": "torch_export"})) == [
+        "publish.format: a language model is published as safetensors, got 'torch_export'"
+    ]
+
+
+def test_a_llama_whose_heads_do_not_divide_is_refused() -> None:
+    model = {"architecture": "llama", "vocabulary": 300, "hidden": 36, "layers": 1, "heads": 4}
+    (found,) = mistakes_in(pycoder(model=model))
+    assert found.startswith("model: hidden = 36 must be a multiple of 2 x heads = 8")
+    (found,) = mistakes_in(pycoder(model={**model, "hidden": 32, "kv_heads": 3}))
+    assert found.startswith("model: heads = 4 must be a multiple of kv_heads = 3")
+
+
+@pytest.mark.parametrize(
+    ("target", "metrics", "reached", "words"),
+    [
+        ({"metric": "accuracy", "at_least": 0.9}, {"accuracy": 0.9}, True, "accuracy >= 0.9"),
+        ({"metric": "bits_per_byte", "at_most": 1.5}, {"bits_per_byte": 1.6}, False, "bits_per_byte <= 1.5"),
+        (
+            {"metric": "bits_per_byte", "below": "gzip_9"},
+            {"bits_per_byte": 1.6, "gzip_9": 1.7},
+            True,
+            "bits_per_byte < gzip_9",
+        ),
+        (
+            {"metric": "bits_per_byte", "below": "zstd_19"},
+            {"bits_per_byte": 1.6, "zstd_19": 1.6},
+            False,
+            "bits_per_byte < zstd_19",
+        ),
+    ],
+)
+def test_a_target_is_a_bound_of_either_kind(
+    target: dict[str, Any], metrics: dict[str, float], reached: bool, words: str
+) -> None:
+    found = Target.model_validate(target)
+    assert (found.reached(metrics), str(found)) == (reached, words)
+
+
+@pytest.mark.parametrize("target", [{"metric": "accuracy"}, {"metric": "accuracy", "at_least": 1, "at_most": 2}])
+def test_a_target_has_one_bound(target: dict[str, Any]) -> None:
+    (found,) = mistakes_in(raw(target=target))
+    assert found.startswith("target: needs one of at_least, at_most and below, and no more, got {")
