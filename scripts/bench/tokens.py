@@ -179,7 +179,7 @@ def verdicts(rows: Sequence[Row], runs: Sequence[TokenRun], costs: dict) -> list
     p99 = max(row.ours.p99 for row in rows)
     lost = sum(row.ours.failed + (row.early.failed if row.early else 0) for row in rows)
     sums = max((abs(run.sum_error_uj) for run in runs), default=0)
-    tokens = statistics.median(row.by_tokens.median for row in rows)
+    tokens = statistics.median(row.by_mean.median for row in rows)
     found = [
         ("worst scene's median error", f"{median:.2%}", f"<= {MEDIAN_BAR:.0%}", median <= MEDIAN_BAR),
         ("worst scene's p99 error", f"{p99:.2%}", f"<= {P99_BAR:.0%}", p99 <= P99_BAR),

@@ -49,7 +49,6 @@ class Network:
     @classmethod
     def load(cls, directory: Path, device: torch.device, options: EngineOptions) -> "Network":
         """Read the model in `directory`. Raises InvalidInput for what is not a language model that this engine runs."""
-        disable_progress_bar()
         teach_transformers()
         disable_progress_bar()
         try:
