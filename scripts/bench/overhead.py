@@ -34,7 +34,7 @@ from tests.fixtures.ray_cluster import RayCluster  # noqa: E402
 from tests.stubs.nvml.stub import NvmlStub, StubDevice, StubScript  # noqa: E402
 
 SIDES = ("on", "off")
-TWINS = {"minilm": 1, "noop": 6}
+TWINS = {"minilm": 1, "noop": 4}
 """Pairs of replicas. Two processes that do the same differ by 30 us a no-op, by where things lie in their memory."""
 MINILM_BAR, NOOP_BAR_US, METER_BAR = 0.03, 20.0, 0.01
 TEXT = " ".join(["energy"] * 30)
@@ -169,7 +169,7 @@ def meter_share(rounds: int, seconds: float) -> dict:
 
 
 def run(quick: bool) -> dict:
-    rounds = 7 if quick else 11
+    rounds = 5 if quick else 11
     with tempfile.TemporaryDirectory() as directory:
         state = Path(directory)
         stub = NvmlStub.compile(state).with_script(state / "nvml.script")
