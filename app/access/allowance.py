@@ -77,6 +77,10 @@ class Allowances:
             account.requests -= 1
         account.tokens -= tokens
 
+    def counts(self, tenant: str) -> bool:
+        """Whether what `tenant` uses is counted here at all."""
+        return tenant in self._accounts
+
     def charge(self, tenant: str, tokens: float, energy_uj: int, carbon_ugco2e: float, now: float) -> None:
         """Count what became known of work only after it."""
         account = self._accounts.get(tenant)

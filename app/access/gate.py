@@ -7,7 +7,7 @@ which keys there are nobody at all. Knows nothing of HTTP, gRPC or Ray. Thread-s
     gate = Gate.required(SystemClock())
     gate.renew(answer)                                   # the feed does it, every two seconds
     caller = gate.admit(credential(headers), "infer:minilm", route="POST infer")
-    gate.charge(caller, energy_uj, carbon_ugco2e)        # after the answer
+    gate.charge(caller.tenant, energy_uj, carbon_ugco2e) # after the answer
 """
 
 import hashlib
@@ -15,10 +15,12 @@ import hmac
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.access.allowance import Allowances
 from app.access.keys import PREFIX, id_of_key
 from app.access.peers import is_loopback
+from app.access.rules import Quotas
 from app.access.scopes import ADMIN, covers
 from app.access.snapshot import AccessSnapshot, Decision, KeyGrant, Poll, PollAnswer
 from app.access.tokens import TokenBook
@@ -32,6 +34,7 @@ _MAX_CREDENTIAL_CHARS = 9000
 _MAX_DECISIONS = 1000
 _NO_GRANT = KeyGrant(bytes(32), "", frozenset(), 0.0)
 _OTHERS = "(others)"
+_MAX_PASSES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,15 @@ class Caller:
     key_id: str = ""
     """The id of the key, or `jwt <issuer> <subject>`; empty with access open."""
     is_admin: bool = False
+
+
+class _Pass(NamedTuple):
+    """A key that was found good for a scope: good again, until the rules change or it expires."""
+
+    caller: Caller
+    expires_s: float
+    quotas: Quotas | None
+    decision: Decision
 
 
 def credential(headers: Iterable[tuple[str, str | bytes]] | Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -67,6 +79,9 @@ class Gate:
         self._tokens = TokenBook(())
         self._heard_s = 0.0
         self._decisions: dict[Decision, int] = {}
+        self._passes: dict[tuple[bytes, str, str], _Pass] = {}
+        """By the digest of the credential, scope and route. No secret is in it, and how long looking up a digest takes
+        says nothing of one."""
         self._lock = threading.Lock()
 
     @classmethod
@@ -107,11 +122,11 @@ class Gate:
         with self._lock:
             return self._admit(authorization, scope, tokens if requests else -1, route)
 
-    def charge(self, caller: Caller, energy_uj: int, carbon_ugco2e: float, tokens: float = 0.0) -> None:
+    def charge(self, tenant: str, energy_uj: int, carbon_ugco2e: float, tokens: float = 0.0) -> None:
         """Count what the answer took."""
-        if self._everybody is None:
+        if self._everybody is None and self._allowances.counts(tenant):
             with self._lock:
-                self._allowances.charge(caller.tenant, tokens, energy_uj, carbon_ugco2e, self._now_s())
+                self._allowances.charge(tenant, tokens, energy_uj, carbon_ugco2e, self._now_s())
 
     # The feed's side
 
@@ -146,6 +161,7 @@ class Gate:
             now_s = self._now_s()
             if answer.snapshot is not None and book is not None:
                 self._snapshot, self._tokens = answer.snapshot, book
+                self._passes = {}
             self._heard_s = now_s
             self._allowances.fill(answer, now_s)
 
@@ -156,33 +172,46 @@ class Gate:
         who = tenant = ""
         try:
             snapshot = self._fresh_snapshot()
-            who, text = _named(authorization)
-            who, tenant, scopes = self._known(snapshot, who, text, wall_s)
-            if not covers(scopes, scope):
-                raise Forbidden(f"this takes the scope {scope!r}; ask for a key that has it")
-            quotas = snapshot.quotas_of(tenant)
-            if quotas is not None and tokens >= 0:
-                self._allowances.spend(tenant, quotas, tokens, self._now_s(), wall_s)
+            digest = hashlib.sha256(authorization.encode()).digest() if authorization else b""
+            found = self._passes.get((digest, scope, route))
+            if found is None or wall_s >= found.expires_s:
+                who, text = _named(authorization)
+                who, tenant, scopes, expires_s = self._known(snapshot, who, text, wall_s)
+                if not covers(scopes, scope):
+                    raise Forbidden(f"this takes the scope {scope!r}; ask for a key that has it")
+                decision = Decision(who, tenant, scope, route, True)
+                found = _Pass(Caller(tenant, who, ADMIN in scopes), expires_s, snapshot.quotas_of(tenant), decision)
+                self._remember((digest, scope, route), found)
+            if found.quotas is not None and tokens >= 0:
+                who, tenant = found.decision.who, found.decision.tenant
+                self._allowances.spend(tenant, found.quotas, tokens, self._now_s(), wall_s)
         except JoulekeeperError as error:
             reason = type(error).__name__ if isinstance(error, Unavailable) else str(error).partition(";")[0]
             self._note(Decision(who, tenant, scope, route, False, reason))
             raise
-        self._note(Decision(who, tenant, scope, route, True))
-        return Caller(tenant, who, ADMIN in scopes)
+        self._note(found.decision)
+        return found.caller
+
+    def _remember(self, asked: tuple[bytes, str, str], found: _Pass) -> None:
+        if len(self._passes) >= _MAX_PASSES:
+            self._passes.clear()
+        if found.expires_s:
+            self._passes[asked] = found
 
     def _known(
         self, snapshot: AccessSnapshot, key_id: str, text: str, wall_s: float
-    ) -> tuple[str, str, frozenset[str]]:
-        """Name, tenant and scopes of who brings `text`. Raises Unauthenticated."""
+    ) -> tuple[str, str, frozenset[str], float]:
+        """Name, tenant and scopes of who brings `text`, and until when (Unix seconds) that can be taken for granted;
+        0: not at all. Raises Unauthenticated."""
         if not text.startswith(PREFIX):
             grant = self._tokens.grant(text, wall_s)
-            return grant.who, grant.tenant, grant.scopes
+            return grant.who, grant.tenant, grant.scopes, 0.0
         # An unknown id takes as long as a wrong secret.
         key = snapshot.keys.get(key_id, _NO_GRANT)
         is_right = hmac.compare_digest(hashlib.sha256(text.encode()).digest(), key.digest)
         if not is_right or wall_s >= key.expires_s:
             raise Unauthenticated("the API key is unknown, revoked or expired; ask for a new one")
-        return key_id, key.tenant, key.scopes
+        return key_id, key.tenant, key.scopes, key.expires_s
 
     def _fresh_snapshot(self) -> AccessSnapshot:
         if self._snapshot is None:

@@ -100,7 +100,7 @@ class PhasedSlice:
 
     def shares(self, told: SliceEnergy) -> Shares:
         """What the request carries of load and warm of its process, when its energy is as `told`; to be asked once."""
-        return self._book.shares(told) if self._book else NO_SHARES
+        return self._book.shares(told.energy_uj) if self._book else NO_SHARES
 
     def add(self, prefill_uj: float, decode_uj: float, tokens: int) -> None:
         """It used about so much more, and made so many tokens more."""

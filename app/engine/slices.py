@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from app.clock import Clock
 from app.domain.account import Account
-from app.engine.shares import NO_SHARES, Shares, fair_shares
+from app.engine.shares import Shares, fair_shares
 from app.ledger.board import BoardReader, Present, relevant, uuid_hash
 from app.ledger.pace import priced_uj
 from app.ledger.ring import RingWriter, grades_text
@@ -191,6 +191,13 @@ class SliceBook:
         begun_ns = self.mark() if start_ns is None else start_ns
         return OpenSlice(self, self.ring.begin(account, weight, begun_ns, part), begun_ns)
 
+    def done(self, account: Account, weight: float, start_ns: int) -> "OpenSlice":
+        """The slice of work that began at a mark and is over now."""
+        now_ns = self.clock.monotonic_ns()
+        piece = OpenSlice(self, self.ring.record(account, weight, start_ns, now_ns), start_ns)
+        piece._ended_ns, piece._cpu_ns = now_ns, self.cpu.end(start_ns, now_ns)
+        return piece
+
     def record(
         self, shared: Sequence[tuple[Account, float]], start_ns: int, end_ns: int, part: int = 0
     ) -> "list[OpenSlice]":
@@ -244,9 +251,12 @@ class SliceBook:
             energy_uj += energy_of_power(power_mw, duration_ns)
         return energy_uj
 
-    def shares(self, told: SliceEnergy) -> Shares:
-        """What a request that was `told` its energy carries of load and warm, of all requests told so far."""
-        charged, energy_uj = self.ring.charged, told.energy_uj
+    def shares(self, energy_uj: int) -> Shares:
+        """What a request that was told `energy_uj` carries of load and warm, of all requests told so far.
+
+        To be asked once for a request.
+        """
+        charged = self.ring.charged
         self._told_uj += energy_uj
         told_uj = self._told_uj
         return fair_shares(charged, energy_uj, charged.request_uj if charged.request_uj > told_uj else told_uj)
@@ -338,9 +348,30 @@ class OpenSlice:
         energy_uj = self._estimate_uj(book, shown, now_ns)
         return SliceEnergy(energy_uj, exact_carbon_ug(energy_uj, shown.intensity_g_per_kwh), shown.grade, True)
 
-    def shares(self, told: SliceEnergy) -> Shares:
-        """What the request carries of load and warm of its process, when its energy is as `told`; to be asked once."""
-        return self._book.shares(told) if self._book else NO_SHARES
+    def receipt(self) -> dict[str, str | int | bool]:
+        """What a request that is over is told: `receipt_id`, the fields of `SliceEnergy`, carbon rounded, and what it
+        carries of load and warm of its process. To be asked once.
+
+        Empty with metering off, without figures while no meter tells any.
+        """
+        book = self._book
+        if book is None:
+            return {}
+        receipt_id = f"{book.ring.receipt_stem}{self._sequence:x}"
+        told = self.energy()
+        if told is None:
+            return {"receipt_id": receipt_id, "provisional": True}
+        energy_uj, carbon_ugco2e, grade, provisional = told
+        load_share_uj, warm_share_uj = book.shares(energy_uj)
+        return {
+            "receipt_id": receipt_id,
+            "energy_uj": energy_uj,
+            "carbon_ugco2e": round(carbon_ugco2e),
+            "grade": grade,
+            "provisional": provisional,
+            "load_share_uj": load_share_uj,
+            "warm_share_uj": warm_share_uj,
+        }
 
     def _estimate_uj(self, book: SliceBook, shown: Shown, now_ns: int) -> int:
         if self._ended_ns is None:

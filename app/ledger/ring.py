@@ -202,7 +202,8 @@ class RingWriter:
         self.steps = StepWriter(self._map, steps, self._allocate)
         self._lock = threading.Lock()
         self.tag = node_tag(header.machine, header.boot)
-        self._receipt_stem = f"{self.tag}-{header.ring_id}-"
+        self.receipt_stem = f"{self.tag}-{header.ring_id}-"
+        """What the ids of its receipts begin with; the sequence number in hexadecimal follows."""
         self._write_header()
 
     @classmethod
@@ -273,7 +274,7 @@ class RingWriter:
 
     def receipt_id(self, sequence: int) -> str:
         """The id under which the slice's receipt is found."""
-        return f"{self._receipt_stem}{sequence:x}"
+        return f"{self.receipt_stem}{sequence:x}"
 
     def energy(self, sequence: int) -> tuple[int, int, bool] | None:
         """(energy_uj, grade bits, settled) as the meter booked it so far; None if the record was overwritten."""

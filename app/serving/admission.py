@@ -46,7 +46,7 @@ class Admission:
     def charge(self, caller: Caller, receipt: Receipt) -> None:
         """Count what an answer took by its receipt."""
         if not self._gate.is_open:
-            self._gate.charge(caller, int(receipt.get("energy_uj", 0)), int(receipt.get("carbon_ugco2e", 0)))
+            self._gate.charge(caller.tenant, int(receipt.get("energy_uj", 0)), int(receipt.get("carbon_ugco2e", 0)))
 
     def counted(self, client: "WorkClient") -> "WorkClient":
         """`client`, counting the units of work of every tenant against its quota."""
@@ -62,9 +62,16 @@ class _CountedClient:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
+    def mark(self) -> int | None:
+        return self._client.mark()  # every request asks for it, and `__getattr__` takes its time
+
     def begin(self, account: Account, weight: float = 1.0, part: int = 0, since: int | None = None) -> "OpenSlice":
-        self._gate.charge(Caller(account.tenant), 0, 0.0, weight)
+        self._gate.charge(account.tenant, 0, 0.0, weight)
         return self._client.begin(account, weight, part, since)
+
+    def done(self, account: Account, weight: float, since: int | None) -> "OpenSlice":
+        self._gate.charge(account.tenant, 0, 0.0, weight)
+        return self._client.done(account, weight, since)
 
     def begin_together(self, shared: Sequence[tuple[Account, float]], since: Any) -> Any:
         self._count(shared)
@@ -86,4 +93,4 @@ class _CountedClient:
         for account, weight in shared:
             tokens[account.tenant] = tokens.get(account.tenant, 0.0) + weight
         for tenant, each in tokens.items():
-            self._gate.charge(Caller(tenant), 0, 0.0, each)
+            self._gate.charge(tenant, 0, 0.0, each)

@@ -26,7 +26,7 @@ from app.serving.joining import kind_of, rows_of
 from app.serving.kept_answers import KeptAnswers
 from app.serving.lane import Lane
 from app.serving.metered_runner import Arrays, Ask, Done, MeteredRunner, energy_uj_of
-from app.serving.receipts import Receipt, receipt_of
+from app.serving.receipts import Receipt
 from app.serving.response_cache import ResponseCache
 from app.serving.settling import settled
 
@@ -70,10 +70,10 @@ class Pipeline:
         if is_small and self._lane.enter():
             began_ns = time.perf_counter_ns()
             try:
-                return self._at_once(decode, encode, account)
+                return self._at_once(self._runner.run_briefly, decode, encode, account)
             finally:
                 self._lane.leave(time.perf_counter_ns() - began_ns)
-        return await self._lane.hop(self._at_once, decode, encode, account, requests=int(is_small))
+        return await self._lane.hop(self._at_once, self._runner.run, decode, encode, account, requests=int(is_small))
 
     def close(self) -> None:
         """Take no more requests; those that wait are refused."""
@@ -86,11 +86,13 @@ class Pipeline:
     def _joins(self) -> bool:
         return self._batcher is not None and (self._always_batch or not self._lane.is_short)
 
-    def _at_once(self, decode: Decode, encode: Encode[Encoded], account: Account) -> tuple[Encoded, Receipt]:
+    def _at_once(
+        self, run: Callable[[Ask, int | None], Done], decode: Decode, encode: Encode[Encoded], account: Account
+    ) -> tuple[Encoded, Receipt]:
         mark = self._client.mark()  # reading the request is work for it
         request = decode()
-        done = self._runner.run(Ask(request.inputs, account), mark)
-        receipt = receipt_of(done.work)
+        done = run(Ask(request.inputs, account), mark)
+        receipt: Receipt = done.work.receipt()
         return encode(_response(request, done, receipt)), receipt
 
     async def _in_stages(
@@ -107,7 +109,7 @@ class Pipeline:
             done, told = await self._infer(ask), {}
         if settle_s:
             await settled(done.work, settle_s)
-        receipt = receipt_of(done.work) | told
+        receipt = done.work.receipt() | told
         response = _response(request, done, receipt)
         return await self._code(_size_bytes(response.outputs) <= _SMALL_BYTES, encode, response), receipt
 

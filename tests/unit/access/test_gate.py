@@ -124,6 +124,20 @@ def test_a_revoked_key_is_gone_with_the_next_snapshot(lobby: Lobby):
         lobby.admit("infer")
 
 
+def test_what_was_found_good_is_asked_again_when_the_rules_change_and_for_another_scope(lobby: Lobby):
+    lobby.admit("infer")
+    with pytest.raises(Forbidden):
+        lobby.admit("infer", "infer:another")
+    bound = AccessSnapshot("two", lobby.snapshot.keys, (), {"tenant-infer": Quotas(requests_per_s=0.5)})
+    lobby.gate.renew(PollAnswer(bound))
+    lobby.admit("infer")
+    with pytest.raises(OverQuota):
+        lobby.admit("infer")
+    lobby.gate.renew(PollAnswer(AccessSnapshot("three", {}, (), {})))
+    with pytest.raises(Unauthenticated):
+        lobby.admit("infer")
+
+
 def test_digests_are_compared_in_constant_time_also_for_ids_that_nobody_has(lobby: Lobby, monkeypatch):
     compared: list[tuple[int, int]] = []
     really = hmac.compare_digest

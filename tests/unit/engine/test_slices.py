@@ -9,7 +9,7 @@ import pytest
 from app.clock import ManualClock, SystemClock
 from app.domain.account import request_account, warm_account
 from app.domain.slice import ProcessKey, Resident
-from app.engine.slices import BoardCache, OpenSlice, Shown, SliceBook, SliceEnergy
+from app.engine.slices import BoardCache, OpenSlice, Shown, SliceBook
 from app.ledger.board import MAX_DEVICES, BoardReader, BoardWriter, Present, relevant, uuid_hash
 from app.ledger.pace import Pace
 from app.ledger.ring import Charged, RingHeader, RingReader, RingWriter
@@ -175,12 +175,50 @@ def test_shares_are_by_energy_among_what_was_booked_or_told(book: SliceBook):
     """A load of 1,000 uJ: all of it for the first, a third for the second that used half as much as the first; once
     the books know of 400 uJ, those count."""
     RingReader(book.ring.path).show_charged(Charged(load_uj=1_000, warm_uj=90, request_uj=0))
-    piece = book.begin(REQUEST, 1.0)
-    told = [SliceEnergy(energy_uj, 0.0, "counter", True) for energy_uj in (100, 50, 40)]
-    assert piece.shares(told[0]) == (1_000, 90)
-    assert piece.shares(told[1]) == (333, 30)
+    assert book.shares(100) == (1_000, 90)
+    assert book.shares(50) == (333, 30)
     RingReader(book.ring.path).show_charged(Charged(load_uj=1_000, warm_uj=100, request_uj=400))
-    assert piece.shares(told[2]) == (100, 10)
+    assert book.shares(40) == (100, 10)
+
+
+def test_work_told_when_it_is_over_is_the_slice_it_would_have_been(
+    book: SliceBook, board: BoardWriter, clock: ManualClock
+):
+    board.write(clock.monotonic_ns(), 360.0, [GPU])
+    RingReader(book.ring.path).show_charged(Charged(load_uj=6_000_000, warm_uj=0, request_uj=0))
+    told = []
+    for _ in range(2):
+        mark = book.mark()
+        clock.advance(NS_PER_MS)
+        told.append(book.done(REQUEST, 2.0, mark))
+        clock.advance(10 * NS_PER_MS)
+    begun = book.begin(REQUEST, 2.0)
+    clock.advance(NS_PER_MS)
+    begun.end()
+    rows = RingReader(book.ring.path).records[:3]
+    assert [int(row["end_ns"] - row["start_ns"]) for row in rows] == 3 * [NS_PER_MS]
+    assert len({(float(row["weight"]), int(row["owner"]), int(row["part"])) for row in rows}) == 1
+    assert told[0].energy() == begun.energy()
+    # 300 W for 1 ms; 0.3 J at 360 g/kWh = 30 ug; half of the load, since both were told as much
+    assert told[1].receipt() | {"receipt_id": ""} == {
+        "receipt_id": "",
+        "energy_uj": 300_000,
+        "carbon_ugco2e": 30,
+        "grade": "counter",
+        "provisional": True,
+        "load_share_uj": 6_000_000,
+        "warm_share_uj": 0,
+    }
+    assert told[0].receipt()["load_share_uj"] == 3_000_000
+    assert (told[0].receipt_id, told[1].receipt_id) == (book.ring.receipt_id(0), book.ring.receipt_id(1))
+
+
+def test_before_any_meter_a_receipt_is_its_id(book: SliceBook):
+    assert book.done(REQUEST, 1.0, book.mark()).receipt() == {
+        "receipt_id": book.ring.receipt_id(0),
+        "provisional": True,
+    }
+    assert OpenSlice(None).receipt() == {}
 
 
 def test_the_host_is_estimated_by_its_floor_until_its_pace_is_known(

@@ -11,7 +11,6 @@ import orjson
 import pytest
 
 from app.domain.tensor import Datatype, TensorSpec
-from app.engine.shares import Shares
 from app.errors import InvalidInput
 from app.ledger.ring import Charged
 from app.serving.args import ModelArgs
@@ -61,8 +60,13 @@ class FakeSlice:
         self.looks += 1
         return self.looks > self.settles_after
 
-    def shares(self, told):
-        return Shares(70, 30)
+    def receipt(self):
+        if not self.receipt_id:
+            return {}
+        if self.told is None:
+            return {"receipt_id": self.receipt_id, "provisional": True}
+        told = self.told._asdict()
+        return {"receipt_id": self.receipt_id} | told | {"load_share_uj": 70, "warm_share_uj": 30}
 
     def end(self):
         self.log.append(("end", *self.what))
@@ -92,6 +96,11 @@ class FakeClient:
 
     def begin(self, account, weight=1.0, part=0, since=None):
         return self._slice(account, weight)
+
+    def done(self, account, weight, since):
+        piece = self._slice(account, weight)
+        piece.end()
+        return piece
 
     def begin_together(self, shared, since):
         return [self._slice(account, weight) for account, weight in shared]

@@ -83,7 +83,7 @@ def test_prompt_and_answer_count_as_tokens_and_a_tenant_in_debt_waits(serving):
 def test_energy_counts_against_the_day_also_of_a_request_whose_client_left(serving):
     house = House(joules_per_day=1)
     charged = []
-    house.gate.charge = lambda caller, energy_uj, carbon, tokens=0.0: charged.append((caller.tenant, energy_uj, tokens))
+    house.gate.charge = lambda tenant, energy_uj, carbon, tokens=0.0: charged.append((tenant, energy_uj, tokens))
 
     async def scenario():
         async with serving(open_gate=lambda *_: house.gate) as served:
