@@ -1,6 +1,6 @@
 """Writes docs/serving/access-table.md: starts a cluster with access required and asks every route in every wrong way.
 
-Takes Ray's default ports; ends what it started. Knows nothing of what should be: tests/ray/test_access.py does.
+Takes Ray's default ports; ends what it started. Knows nothing of what should be: tests/ray/guarded/test_access.py does.
 
     python scripts/access_table.py
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 _HEAD = """\
-<!-- Written by `python scripts/access_table.py` on a real cluster; tests/ray/test_access.py fails when it differs. -->
+<!-- Written by `scripts/access_table.py` on a real cluster; tests/ray/guarded/test_access.py fails when it differs. -->
 # Who gets in: what every route gave
 
 One cluster of one machine, Ray 2.60 in Serve's fast mode, `JOULEKEEPER_ACCESS=required`, a model `echo`. Columns: a
@@ -41,11 +41,12 @@ def main() -> None:
     """Start, ask, write."""
     os.environ["RAY_AUTH_MODE"] = "disabled"
     sys.path.insert(0, str(ROOT))
-    access = importlib.import_module("tests.ray.test_access")
+    access = importlib.import_module("tests.ray.guarded.test_access")
     table = importlib.import_module("tests.fixtures.access_table")
     clusters = importlib.import_module("tests.fixtures.ray_cluster")
     with tempfile.TemporaryDirectory() as directory:
-        guarded = access.Guarded(Path(directory))
+        state_dir = Path(directory)
+        guarded = access.Guarded(state_dir, table.House(state_dir))
         with clusters.RayCluster(guarded.state_dir, environment={"JOULEKEEPER_ACCESS": "required"}) as cluster:
             cluster.deploy(table.config())
             guarded.fill()

@@ -85,6 +85,9 @@ def sharpened(document: JsonObject, models: dict[str, JsonObject]) -> JsonObject
                     parameter["schema"] = {"type": "string", "enum": known[parameter["name"]]}
                 elif parameter["name"] in ("settle_timeout_s", "wait"):
                     parameter["schema"] = {"type": "number", "minimum": -0.1, "maximum": 0.1}
+    for schema in document["components"]["schemas"].values():
+        if "model" in schema.get("required", ()) and "usage" not in schema["required"]:
+            schema["properties"]["model"] = {"type": "string", "enum": known["name"]}
     general = document["paths"][f"{_PREFIX}/infer"]["post"]
     for name, metadata in models.items():
         schema = request_schema(metadata)

@@ -1,4 +1,4 @@
-"""Writes the generated pages of docs/reference/: settings, commands, metrics, carbon zones.
+"""Writes the generated pages of docs/reference/: settings, commands, job files, metrics, carbon zones.
 
 Knows how the settings page is made, and of the other pages only which function makes them. A test fails when a page
 differs from what this writes.
@@ -20,6 +20,7 @@ TARGET = ROOT / "docs" / "reference"
 PAGES = {
     "carbon-zones.md": "app.carbon.zones",
     "cli.md": "app.cli.reference",
+    "jobs.md": "app.training.reference",
     "metrics.md": "app.telemetry.reference",
 }
 """Page to the module whose `reference()` returns it."""

@@ -15,4 +15,4 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 # gRPC's handlers a child of such a fork now and then aborts or hangs before it has become what it is to be.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
-pytest_plugins = ["tests.fixtures.nvml", "tests.fixtures.postgres", "tests.fixtures.edge"]
+pytest_plugins = ["tests.fixtures.nvml", "tests.fixtures.postgres"]

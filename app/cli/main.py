@@ -12,13 +12,17 @@ import typer
 from typer.core import TyperGroup
 
 from app.cli import terminal
+from app.cli.data import data
 from app.cli.deploy import deploy
 from app.cli.edge import certificate, edge
+from app.cli.jobs import jobs
 from app.cli.keys import keys
 from app.cli.ledger import ledger, receipt, report
 from app.cli.models import models
+from app.cli.pause import pause
 from app.cli.probe import probe
 from app.cli.settings import settings
+from app.cli.tune import tune
 from app.cli.watch import watch
 from app.errors import JoulekeeperError
 from app.product import NAME, version_of
@@ -47,12 +51,31 @@ cli = typer.Typer(
 
 def train(
     job: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="A job file, see deployments/jobs/.")],
+    run: Annotated[str, typer.Option(metavar="RUN", help="A run that was stopped, to go on with.")] = "",
 ) -> None:
-    """Run a training job here; also the entrypoint of `ray job submit`."""
+    """Run a job that trains or compresses a model here; also the entrypoint of `ray job submit`.
+
+    A training job leaves a checkpoint on SIGINT and SIGTERM.
+    """
+    if _kind(job) == "compress":
+        from app.compression.run import main as run_compression
+
+        raise typer.Exit(run_compression(job))
     from app.energy import measure
     from app.training.run import main as run_job
 
-    raise typer.Exit(run_job(job, measure))
+    raise typer.Exit(run_job(job, measure, run))
+
+
+def _kind(job: Path) -> str:
+    """What a job file says that it is; nothing where it cannot be read, which whoever reads all of it tells."""
+    import yaml
+
+    try:
+        told = yaml.safe_load(job.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return ""
+    return str(told.get("kind", "")) if isinstance(told, dict) else ""
 
 
 def version() -> None:
@@ -61,11 +84,13 @@ def version() -> None:
     typer.echo(f"python {platform.python_version()}, ray {version_of('ray')}, torch {version_of('torch')}")
 
 
-for _command in (probe, settings, watch, report, receipt, train, deploy, edge, certificate, version):
+for _command in (probe, settings, watch, report, receipt, train, tune, pause, deploy, edge, certificate, version):
     cli.command()(_command)
 cli.add_typer(ledger, name="ledger")
 cli.add_typer(models, name="models")
 cli.add_typer(keys, name="keys")
+cli.add_typer(jobs, name="jobs")
+cli.add_typer(data, name="data")
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""The commands of the model repository: list, show, verify, import, quantize, delete, keygen.
+"""The commands of the model repository: list, show, verify, import, quantize, compress, delete, keygen.
 
 Knows nothing of what is deployed; the repository is a directory or an object store, and no cluster is asked, but by
-`quantize`, which meters what it made.
+`quantize` and `compress`, which meter what they made.
 """
 
 import json
@@ -122,6 +122,43 @@ def quantize_version(
         tell=typer.echo,
     )
     typer.echo(f"published {name}@{published}")
+
+
+@models.command("compress")
+def compress_version(
+    name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="Of the repository; else its latest version.")],
+    method: Annotated[
+        list[str] | None, typer.Option(help="A step, see docs/training/compression.md; can be given again, in turn.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="FIELD=VALUE of the steps that have it: rate=0.5, epochs=8; can be given again."),
+    ] = None,
+    search: Annotated[bool, typer.Option("--search", help="Try many chains; publish the best compromises.")] = False,
+    min_accuracy: Annotated[
+        float | None, typer.Option(help="With --search, what a result must reach; else below it nothing is published.")
+    ] = None,
+    variant: Annotated[str, typer.Option("--as", help="Name of the result, NAME@VARIANT; else the methods'.")] = "",
+    measured: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Measure latency and energy beside the original.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+) -> None:
+    """Make a smaller version on the cluster by pruning, integers, distillation, early exits; measured beside it."""
+    from app.compression.from_words import job_of
+    from app.compression.run import report, run_job
+
+    job = job_of(
+        name,
+        method or [],
+        option or [],
+        search=search,
+        min_accuracy=min_accuracy,
+        variant=variant,
+        measure=measured,
+        seed=seed,
+    )
+    raise typer.Exit(report(run_job(job)))
 
 
 @models.command("delete")

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.protocol.openapi import model_paths, model_schemas
+from app.protocol.openapi_openai import openai_paths, openai_schemas
 
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
 
@@ -30,10 +31,10 @@ def _document(api: FastAPI) -> dict[str, Any]:
                     "description": "A refusal",
                     "content": {"application/json": {"schema": refusal}},
                 }
-        document["paths"] |= model_paths()
+        document["paths"] |= model_paths() | openai_paths()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
-        schemas |= model_schemas()
+        schemas |= model_schemas() | openai_schemas()
         api.openapi_schema = document
     return api.openapi_schema

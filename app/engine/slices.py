@@ -330,6 +330,12 @@ class OpenSlice:
         booked = self._book.ring.energy(self._sequence) if self._book else None
         return booked is not None and booked[2]
 
+    @property
+    def booked_uj(self) -> int:
+        """What the meter has charged to it up to now, open or ended: all of it once it is settled."""
+        told = self._book.ring.energy(self._sequence) if self._book else None
+        return told[0] if told else 0
+
     def energy(self) -> SliceEnergy | None:
         """The settled figure if the meter has booked it, else an estimate; None if no meter tells anything."""
         book = self._book
@@ -348,7 +354,7 @@ class OpenSlice:
         energy_uj = self._estimate_uj(book, shown, now_ns)
         return SliceEnergy(energy_uj, exact_carbon_ug(energy_uj, shown.intensity_g_per_kwh), shown.grade, True)
 
-    def receipt(self) -> dict[str, str | int | bool]:
+    def receipt(self) -> dict[str, bool | int | float | str]:
         """What a request that is over is told: `receipt_id`, the fields of `SliceEnergy`, carbon rounded, and what it
         carries of load and warm of its process. To be asked once.
 

@@ -68,6 +68,42 @@ class TokenCost(_Part):
     """Where: figures of different hardware do not compare."""
 
 
+class InferenceCost(_Part):
+    """What a row costs to answer, measured in turns with the version that it was compressed from."""
+
+    rows: int = Field(ge=1)
+    """Of one request."""
+    p50_ms: float = Field(ge=0)
+    base_p50_ms: float = Field(ge=0)
+    """Of a request: the median of all of them."""
+    uj_per_row: float | None = None
+    base_uj_per_row: float | None = None
+    """All energy of the runs over the rows answered; None: no meter was there."""
+    grade: str = "none"
+    hardware: str
+    """Where: figures of different hardware do not compare."""
+
+
+class CompressionCard(_Part):
+    """How a version was made smaller, and what it is beside the one that it was made from."""
+
+    base: str
+    """`name@version`."""
+    steps: tuple[str, ...]
+    """What was done, in turn: `prune-channels rate=0.5 epochs=8`."""
+    weights_bytes: int = Field(ge=0)
+    base_weights_bytes: int = Field(ge=0)
+    """Of the files with weights, what says how to read them included."""
+    base_metrics: dict[str, float]
+    """Measured with the version's own, on the same rows or texts."""
+    costs: tuple[InferenceCost, ...] = ()
+
+    @property
+    def compression_ratio(self) -> float:
+        """(before - after) / before, of the bytes."""
+        return (self.base_weights_bytes - self.weights_bytes) / max(1, self.base_weights_bytes)
+
+
 class ModelCard(_Part):
     """One version of one model."""
 
@@ -93,6 +129,8 @@ class ModelCard(_Part):
     energy: EnergyCard | None = None
     token_cost: TokenCost | None = None
     """Of a language model, where it was measured."""
+    compression: CompressionCard | None = None
+    """Of a version that was made from another one, a language model's variants excepted."""
     code_version: str = ""
     framework: dict[str, str] = Field(default_factory=dict)
     """Package to version, of what made the weights."""

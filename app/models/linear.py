@@ -58,21 +58,25 @@ def _nibbles(packed: Tensor) -> Tensor:
 
 
 class WeightOnlyLinear(nn.Module):
-    """`nn.Linear` without bias over integer weights; what comes in and goes out is floating point."""
+    """`nn.Linear` over integer weights; what comes in and goes out is floating point."""
 
-    def __init__(self, in_features: int, out_features: int, bits: Bits) -> None:
+    def __init__(self, in_features: int, out_features: int, bits: Bits, *, bias: bool = False) -> None:
         super().__init__()
         self.in_features, self.out_features, self.bits = in_features, out_features, bits
         stored = torch.empty(out_features, in_features * bits // 8, dtype=torch.int8 if bits == 8 else torch.uint8)
         scales = (out_features,) if bits == 8 else (out_features, in_features // GROUP)
         self.weight = nn.Parameter(stored, requires_grad=False)
         self.weight_scale = nn.Parameter(torch.empty(scales, dtype=torch.bfloat16), requires_grad=False)
+        self.bias = nn.Parameter(torch.empty(out_features), requires_grad=False) if bias else None
         self._product: Product | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if self._product is None:
             self._product = self._product_for(x)
-        return self._product(x.reshape(-1, self.in_features)).view(*x.shape[:-1], self.out_features)
+        rows = self._product(x.reshape(-1, self.in_features))
+        if self.bias is not None:
+            rows = rows + self.bias
+        return rows.view(*x.shape[:-1], self.out_features)
 
     def _product_for(self, x: Tensor) -> Product:
         weight, scale = self.weight.detach(), self.weight_scale.detach().bfloat16()

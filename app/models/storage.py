@@ -19,7 +19,7 @@ from app.models.formats import CARD_FILE
 Stamp = Callable[[str], str]
 """From the number that a version was given to the text of its card."""
 
-VARIANT = re.compile(r"([1-9][0-9]{0,17}|0)-([a-z][a-z0-9]{0,15})")
+VARIANT = re.compile(r"([1-9][0-9]{0,17}|0)-([a-z][a-z0-9]{0,31})")
 """The same model otherwise, as a quantised one is: of which version, and how."""
 
 

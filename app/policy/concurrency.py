@@ -19,25 +19,23 @@ Raises InvalidInput for a grid that is empty or has a setting below 1, or a firs
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.errors import InvalidInput
 from app.policy.first_tokens import FirstTokens
-from app.policy.setting_search import TOLERANCE, Choice, Doubts, Room, SettingSearch
-from app.policy.setting_table import SettingTable
+from app.policy.known_limits import KnownLimits
+from app.policy.limit_verdicts import LimitVerdicts
+from app.policy.setting_search import TOLERANCE, Choice, Room, SettingSearch
 from app.policy.steps_seen import SeenSum, StepSeen
+from app.policy.token_flow import TokenFlow
 
 _MIN_EPOCH_S = 0.5  # several readings of a meter
 _CUT_SHORT = 3  # times the late gaps that an epoch may have
-_GAP_CHANGE = 1.4
-_SHORTER = 0.9
-_GAP_FADE = 0.97  # the cheapest setting is often the last to meet the objective: its share must be known well
 _SETTLE_S = 2.0
 _FULL = 0.9  # of the limit: some are always just coming or going
-_FLOW_S = 30.0
 _SPARE = 1.05  # of the tokens that come
 _HOPELESS = 1.25  # times the objective; gaps that long do not get shorter with more sequences
 _HOPELESS_EPOCHS = 200  # until such a limit may be tried again
@@ -101,19 +99,14 @@ class ConcurrencyGovernor:
             raise InvalidInput(f"the first limit must be one of the grid, got {first}; the grid is {self._grid}")
         allowed = 1 - objective.gap_quantile
         self._epoch_answers = math.ceil(5 / allowed)
-        self._table: SettingTable[int] = SettingTable(allowed, _GAP_FADE)
+        self._known = KnownLimits(objective.gap_s, objective.gap_quantile)
+        self._table = self._known.table
         self._room = Room(allowed, self._epoch_answers)
         self._first_tokens = FirstTokens(objective.first_token_s, 1 - objective.first_token_quantile)
         self._search = SettingSearch(self._table, _neighbours(self._grid), eagerness=lambda limit: (limit,))
-        self._doubts = Doubts(self._table, _GAP_CHANGE)
         self._epochs: dict[int, SeenSum] = {}
-        self._closed_epochs = 0
-        self._gap_quantile_s: dict[int, float] = {}
-        self._tokens_per_s: dict[int, float] = {}
-        self._flow = _Flow()
-        self._standing = _Standing(
-            self._table, self._first_tokens, self._gap_quantile_s, objective.gap_s, self._is_too_slow
-        )
+        self._flow = TokenFlow()
+        self._verdicts = LimitVerdicts(self._known, self._first_tokens, objective.gap_s, self._is_too_slow)
         self._ran, self._waited, self._best = self._limit, False, self._limit
         self._settling_s: float | None = None
         self._reason = "nothing measured yet"
@@ -148,10 +141,10 @@ class ConcurrencyGovernor:
         return Explanation(self._limit, self._reason, tuple(map(self._alternative, sorted(table))), saving)
 
     def _alternative(self, limit: int) -> Alternative:
-        known, standing = self._table[limit], self._standing
+        known, verdicts = self._table[limit], self._verdicts
         share = self._first_tokens.late_share(limit)
         return Alternative(
-            limit, known.cost_uj, known.tally.share, share, standing.meets(limit), standing.misses(limit)
+            limit, known.cost_uj, known.tally.share, share, verdicts.meets(limit), verdicts.misses(limit)
         )
 
     def _is_settled(self, seen: StepSeen) -> bool:
@@ -175,29 +168,16 @@ class ConcurrencyGovernor:
             self._close(ran, epoch, seen.at_s)
 
     def _close(self, ran: int, epoch: SeenSum, at_s: float) -> None:
-        self._closed_epochs += 1
-        cost_uj = epoch.energy_uj / max(epoch.tokens, 1)
-        self._reopen(self._doubts.weigh(ran, cost_uj, max(epoch.mean_gap_s, 1e-9)))
-        self._table.learn(ran, self._closed_epochs, cost_uj, epoch.late, epoch.answers)
-        _average(self._tokens_per_s, ran, epoch.tokens / max(epoch.seconds, 1e-9))
-        _average(self._gap_quantile_s, ran, epoch.gap_quantile_s(self._objective.gap_quantile))
+        self._known.learn(ran, epoch)
         self._ran = ran
         self._choose(at_s)
         self._waited = False
-
-    def _reopen(self, gaps_by: float | None) -> None:
-        """All gaps have changed by that factor: where they are shorter, what missed is to be measured anew."""
-        if gaps_by is None or gaps_by > _SHORTER:
-            return
-        for limit in [known for known in self._table if self._table.misses(known)]:
-            self._table.forget(limit)
-            del self._gap_quantile_s[limit], self._tokens_per_s[limit]
 
     def _choose(self, at_s: float) -> None:
         # A limit that the load does not fill is as good as the sequences that run: there is nothing to try.
         unfilled = self._limit not in self._table and self._limit > self._ran
         current = self._ran if unfilled else self._limit
-        choice = self._search.choose(current, self._standing, has_room=True, closed=self._is_closed)
+        choice = self._search.choose(current, self._verdicts, has_room=True, closed=self._is_closed)
         if choice is None:
             return
         self._best, self._reason = choice.best, self._told(choice)
@@ -221,13 +201,13 @@ class ConcurrencyGovernor:
         """
         if self._objective.first_token_s is None or limit >= self._limit:
             return False
-        return self._tokens_per_s.get(limit, math.inf) < _SPARE * self._flow.tokens_per_s
+        return self._known.tokens_per_s.get(limit, math.inf) < _SPARE * self._flow.tokens_per_s
 
     def _is_closed(self, limit: int) -> bool:
         """Whether `limit` is not to be tried now: to no purpose, too far from what is known, or not affordable."""
         if self._is_too_slow(limit) or self._first_tokens.misses(limit) or self._is_hopeless(limit):
             return True
-        meets = self._standing.meets(self._best)
+        meets = self._verdicts.meets(self._best)
         if limit <= self._ran:
             return meets and limit < self._limit and not self._first_tokens.has_room
         return not self._waited or (meets and not self._room.enough) or self._is_too_far(limit, meets)
@@ -240,70 +220,23 @@ class ConcurrencyGovernor:
         if meets and self._table.misses(below):
             return True
         near = self._grid.index(limit) - self._grid.index(below) == 1
-        return self._gap_quantile_s[below] > (_HOPELESS if near else below / limit) * self._objective.gap_s
+        return self._known.gaps_exceed(below, _HOPELESS if near else below / limit)
 
     def _is_hopeless(self, limit: int) -> bool:
         """Whether `limit` missed the objective by far not long ago."""
-        if limit not in self._table or self._gap_quantile_s[limit] <= _HOPELESS * self._objective.gap_s:
+        if limit not in self._table or not self._known.gaps_exceed(limit, _HOPELESS):
             return False
-        return self._table.misses(limit) and self._closed_epochs - self._table[limit].epoch < _HOPELESS_EPOCHS
+        return self._table.misses(limit) and self._known.epochs - self._table[limit].epoch < _HOPELESS_EPOCHS
 
     def _told(self, choice: Choice[int]) -> str:
         best, known, objective = choice.best, self._table[choice.best], self._objective
         if choice.setting != best:
             return f"trying {choice.setting} beside {best}, the best so far"
-        verdict = "meets the objectives" if self._standing.meets(best) else "nothing meets the objectives; least late"
+        verdict = "meets the objectives" if self._verdicts.meets(best) else "nothing meets the objectives; least late"
         return (
             f"{best} {verdict}: {known.cost_uj:.0f} uJ a token, {known.tally.share:.1%} of tokens more than "
             f"{objective.gap_s * 1e3:g} ms after the one before"
         )
-
-
-class _Flow:
-    """Tokens per second of time, busy or not, of late."""
-
-    def __init__(self) -> None:
-        self._at_s: float | None = None
-        self._tokens = self._seconds = 0.0
-
-    def add(self, at_s: float, tokens: int) -> None:
-        passed_s = at_s - self._at_s if self._at_s is not None else 0.0
-        keep = math.exp(-max(passed_s, 0.0) / _FLOW_S)
-        self._at_s = at_s
-        self._tokens = self._tokens * keep + tokens
-        self._seconds = self._seconds * keep + passed_s
-
-    @property
-    def tokens_per_s(self) -> float:
-        """0 while it cannot be told."""
-        return self._tokens / self._seconds if self._seconds > 1 else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """Both objectives together."""
-
-    table: SettingTable[int]
-    first_tokens: FirstTokens
-    gap_quantile_s: Mapping[int, float]
-    gap_s: float
-    is_too_slow: Callable[[int], bool]
-
-    def meets(self, limit: int) -> bool:
-        return self.table.meets(limit) and not self.first_tokens.misses(limit) and not self.is_too_slow(limit)
-
-    def misses(self, limit: int) -> bool:
-        return self.table.misses(limit) or self.first_tokens.misses(limit) or self.is_too_slow(limit)
-
-    def lateness(self, limit: int) -> tuple[float, float]:
-        """How far both are exceeded, in twentieths; where that is the same, the cheaper one."""
-        gaps = self.table.excess(limit) + max(0.0, self.gap_quantile_s[limit] / self.gap_s - 1)
-        return round(20 * (gaps + self.first_tokens.excess(limit))), self.table[limit].cost_uj
-
-
-def _average(known: dict[int, float], limit: int, value: float) -> None:
-    """Of the last few."""
-    known[limit] = known.get(limit, value) / 2 + value / 2
 
 
 def _neighbours(grid: Sequence[int]) -> dict[int, tuple[int, ...]]:

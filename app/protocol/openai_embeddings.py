@@ -21,7 +21,7 @@ from app.protocol.openai_usage import Usage
 
 MAX_INPUTS = 2048
 """Texts of one request at most; OpenAI's own bound."""
-_FORMATS = ("float", "base64")
+FORMATS = ("float", "base64")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +45,9 @@ class EmbeddingRequest:
         if "" in inputs:
             raise WireFault("input must not hold an empty string", "input", "empty_string")
         encoding = fields.text("encoding_format") or "float"
-        if encoding not in _FORMATS:
+        if encoding not in FORMATS:
             raise WireFault(
-                f"encoding_format must be one of {', '.join(_FORMATS)}, got {shown(encoding)}",
+                f"encoding_format must be one of {', '.join(FORMATS)}, got {shown(encoding)}",
                 "encoding_format",
                 "invalid_value",
             )

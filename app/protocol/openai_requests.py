@@ -1,6 +1,6 @@
 """Requests for generated text: /v1/chat/completions and /v1/completions, and the sampling that they ask for.
 
-Knows nothing of servers, tokenizers or engines: what a model allows comes in as `ModelLimits`.
+Knows nothing of servers, tokenizers or engines: what a model allows comes in as `ModelLimits` (sampling.py).
 
     request = ChatRequest.parse(body)                                  # or CompletionRequest
     tokens = template([message.for_template() for message in request.messages])
@@ -19,31 +19,23 @@ from app.protocol.openai_fields import Fields, read_fields
 from app.protocol.openai_messages import Message, read_messages
 from app.protocol.openai_prompts import PromptInput, read_prompts
 from app.protocol.openai_unsupported import refuse_unsupported
+from app.protocol.sampling import (
+    MAX_SEQUENCES,
+    MAX_STOPS,
+    SEED,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    USUAL_TOKENS,
+    ModelLimits,
+    Wish,
+)
 
-MAX_CHOICES = 128
-"""Continuations of one request, prompts times n, at most; OpenAI's own bound on n."""
-MAX_STOPS = 4
 _RUNNING = ("joulekeeper_energy", "continuous_usage_stats")
 """Names, ours and vLLM's, of the wish to be told the usage so far with every chunk."""
-_CHAT_ALTERNATIVES = 20
-_COMPLETION_ALTERNATIVES = 5
-_COMPLETION_TOKENS = 16
-"""New tokens of a completion that does not say how many: OpenAI's default."""
-_INT64 = 2**63
-
-
-@dataclass(frozen=True, slots=True)
-class ModelLimits:
-    """What the served model allows, and its own settings where a request has none."""
-
-    context_tokens: int
-    """Of a prompt and its continuation together."""
-    max_tokens: int | None = None
-    """New tokens, less where the context has no room; None: as OpenAI has it."""
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    """0: all tokens are drawn from."""
+CHAT_ALTERNATIVES = 20
+COMPLETION_ALTERNATIVES = 5
+_SEEDS = SEED[1] + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,20 +73,10 @@ class _Generation:
 
     def sampling(self, limits: ModelLimits, prompt_tokens: int, choice: int = 0) -> Sampling:
         """How to continue a prompt of `prompt_tokens`. Raises WireFault where the context has no room for it."""
-        temperature = limits.temperature if self.temperature is None else self.temperature
-        top_p = limits.top_p if self.top_p is None else self.top_p
-        if top_p == 0:  # the nucleus without any probability is the likeliest token alone
-            temperature, top_p = 0.0, 1.0
-        return Sampling(
-            max_tokens=self._bound(limits, prompt_tokens),
-            temperature=temperature,
-            top_p=top_p,
-            top_k=limits.top_k if self.top_k is None else max(self.top_k, 0),
-            # Continuations of one prompt must differ, and be the same next time.
-            seed=None if self.seed is None else (self.seed + choice % self.n) % _INT64,
-            stop=self.stop,
-            top_logprobs=self.top_logprobs,
-        )
+        # Continuations of one prompt must differ, and be the same next time.
+        seed = None if self.seed is None else (self.seed + choice % self.n) % _SEEDS
+        wish = Wish(self.temperature, self.top_p, self.top_k, seed, self.stop)
+        return limits.sampling(wish, self._bound(limits, prompt_tokens), self.top_logprobs)
 
     def _bound(self, limits: ModelLimits, prompt_tokens: int) -> int:
         """New tokens at most: those asked for, or as many of the usual as there is room for."""
@@ -131,7 +113,7 @@ class ChatRequest(_Generation):
         shared = _shared(fields)
         messages = read_messages(fields)
         wanted = fields.flag("logprobs")
-        alternatives = fields.whole("top_logprobs", 0, _CHAT_ALTERNATIVES)
+        alternatives = fields.whole("top_logprobs", 0, CHAT_ALTERNATIVES)
         if alternatives and not wanted:
             raise WireFault("top_logprobs needs logprobs to be true", "top_logprobs", "invalid_value")
         newer = fields.whole("max_completion_tokens", 1)
@@ -152,7 +134,7 @@ class CompletionRequest(_Generation):
     """Whether each continuation begins with its prompt."""
 
     input_param: ClassVar[str] = "prompt"
-    usual_tokens: ClassVar[int | None] = _COMPLETION_TOKENS
+    usual_tokens: ClassVar[int | None] = USUAL_TOKENS
 
     @property
     def choices(self) -> int:
@@ -163,8 +145,8 @@ class CompletionRequest(_Generation):
         """The request in a body of /v1/completions."""
         fields = read_fields(body)
         shared = _shared(fields)
-        prompts = read_prompts(fields, "prompt", MAX_CHOICES // shared["n"])
-        alternatives = fields.whole("logprobs", 0, _COMPLETION_ALTERNATIVES)
+        prompts = read_prompts(fields, "prompt", MAX_SEQUENCES // shared["n"])
+        alternatives = fields.whole("logprobs", 0, COMPLETION_ALTERNATIVES)
         best_of = fields.whole("best_of", 1)
         if best_of not in (None, shared["n"]):
             raise WireFault(f"best_of is not supported; leave it out, got {best_of}", "best_of", "unsupported_value")
@@ -189,12 +171,12 @@ def _shared(fields: Fields) -> dict[str, Any]:
         raise WireFault("stream_options needs stream to be true", "stream_options", "invalid_value")
     return {
         "model": model,
-        "n": fields.whole("n", 1, MAX_CHOICES) or 1,
+        "n": fields.whole("n", 1, MAX_SEQUENCES) or 1,
         "max_tokens": fields.whole("max_tokens", 1),
-        "temperature": fields.number("temperature", 0, 2),
-        "top_p": fields.number("top_p", 0, 1),
-        "top_k": fields.whole("top_k", -1, _INT64 - 1),
-        "seed": fields.whole("seed", -_INT64, _INT64 - 1),
+        "temperature": fields.number("temperature", *TEMPERATURE),
+        "top_p": fields.number("top_p", *TOP_P),
+        "top_k": fields.whole("top_k", *TOP_K),
+        "seed": fields.whole("seed", *SEED),
         "stop": _stops(fields),
         "stream": stream,
         "include_usage": running or (options is not None and options.flag("include_usage")),

@@ -2,8 +2,8 @@
 
 Runs in Serve's controller every 0.1 s, pickled by value: it waits for nothing, reads no clock and keeps its state in
 the instance, which lives until the application is deployed anew or the controller restarts. What it knows of the
-model comes with the metrics of its replicas (`record_autoscaling_stats`, app/serving/replica.py): visits, the energy
-of the load and that of staying warm, as the ledger has them. Decides by app/policy/keepalive.py.
+model comes with the metrics of its replicas (`record_autoscaling_stats`, app/serving/warm_replica.py): visits, the
+energy of the load and that of staying warm, as the ledger has them. Decides by app/policy/keepalive.py.
 
 While no replica runs and requests wait, Serve starts one without asking. Its own delays still apply to a second
 replica and to the way back to one; `downscale_to_zero_delay_s` must be 0.

@@ -13,21 +13,19 @@ begins, not while a request waits.
 
 import logging
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from app.clock import SystemClock
-from app.domain.account import Account, request_account
-from app.errors import JoulekeeperError, NotFound, Unavailable
+from app.errors import JoulekeeperError
 from app.protocol.messages import InferRequest, InferResponse, ModelSignature
 from app.protocol.model_statistics import ModelCounts
 from app.serving.answering import Answered
 from app.serving.args import ModelArgs
+from app.serving.booked_model import BookedModel
 from app.serving.lane import Lane
 from app.serving.pipeline import Pipeline, open_pipeline
 from app.serving.receipts import Receipt
 from app.serving.shadow import SHADOW_TENANT, ShadowSender
-from app.serving.usage import Usage
 from app.serving.warm_up import load_warm
 from app.telemetry.tracing import Carrier, RequestSpan, request_span
 
@@ -39,10 +37,8 @@ Encoded = TypeVar("Encoded")
 
 _log = logging.getLogger("ray.serve")
 
-_TENANTS = 1024  # whose accounts are kept ready
 
-
-class MeteredModel:
+class MeteredModel(BookedModel[ModelArgs]):
     """One model version and the client of its meter. Used from one event loop."""
 
     def __init__(
@@ -52,28 +48,18 @@ class MeteredModel:
         load_runner: Callable[[ModelArgs], "Runner"],
         counts: ModelCounts | None = None,
     ) -> None:
-        self.args = args
+        super().__init__(args, client, SystemClock())
         self._counts = counts or ModelCounts()
-        self._client = client
         self._load_runner = load_runner
         self._pipeline: Pipeline | None = None
         self._signature: ModelSignature | None = None
-        # Lets one tenant's requests have one account object: the ring knows it again without looking it up.
-        self._account_of = lru_cache(_TENANTS)(self._new_account)
         self._span_name = f"{args.name} infer"
         self.lane = Lane()
         """Where its work is done."""
-        self.usage = Usage(SystemClock())
-        """When it was asked."""
         self.memory_bytes = 0
         """What the loaded model holds; 0 before it is loaded."""
         self.shadow: ShadowSender | None = None
         """Who sends copies of answered requests to other versions."""
-
-    @property
-    def label(self) -> str:
-        """Name and version for people: `minilm@1`."""
-        return f"{self.args.name}@{self.args.version}"
 
     @property
     def ready(self) -> bool:
@@ -84,13 +70,8 @@ class MeteredModel:
     def signature(self) -> ModelSignature:
         """What the model takes and gives. Raises Unavailable before it is loaded."""
         if self._signature is None:
-            raise self._unavailable()
+            raise self.unavailable()
         return self._signature
-
-    def check_version(self, version: str) -> None:
-        """Raises NotFound unless `version` is the one served; an empty one stands for it."""
-        if version not in ("", self.args.version):
-            raise NotFound(f"{self.args.name} has no version {version!r} here; {self.args.version} is served")
 
     async def load(self) -> None:
         """Load the runner and run it a few times; charged to `load` from the birth of this process."""
@@ -137,7 +118,7 @@ class MeteredModel:
         tenant: str | None,
         size_bytes: int,
     ) -> Answered[Encoded]:
-        account = self._account_of(tenant or self.args.tenant)
+        account = self.account_of(tenant or self.args.tenant)
         self.usage.begin()
         with request_span(self._span_name, carrier) as span:
             try:
@@ -153,11 +134,6 @@ class MeteredModel:
             self._describe(span, receipt)
         return Answered(encoded, receipt, list(span.headers.items()))
 
-    def stats(self) -> dict[str, float]:
-        """When it was asked (`Usage.stats`), and what its process was charged for the load and for staying warm."""
-        charged = self._client.charged
-        return self.usage.stats() | {"load_uj": float(charged.load_uj), "warm_uj": float(charged.warm_uj)}
-
     def close(self) -> None:
         """Stop answering and leave the meter; safe to call twice."""
         if self._pipeline:
@@ -170,15 +146,12 @@ class MeteredModel:
 
     def _loaded(self) -> Pipeline:
         if self._pipeline is None:
-            raise self._unavailable()
+            raise self.unavailable()
         return self._pipeline
-
-    def _new_account(self, tenant: str) -> Account:
-        return request_account(tenant, self.args.name, self.args.version)
 
     def _failed(self, error: Exception) -> JoulekeeperError:
         if self._pipeline is None:  # closed while it waited
-            return self._unavailable()
+            return self.unavailable()
         _log.error("%s failed", self.label, exc_info=error)
         return JoulekeeperError(f"{self.label} failed with {type(error).__name__}; the replica's log has the details")
 
@@ -187,6 +160,3 @@ class MeteredModel:
         span.set("joulekeeper.version", self.args.version)
         for name, value in receipt.items():
             span.set(f"joulekeeper.{name}", value)
-
-    def _unavailable(self) -> Unavailable:
-        return Unavailable(f"{self.label} is not loaded; try again in a moment")

@@ -92,7 +92,7 @@ class Pipeline:
         mark = self._client.mark()  # reading the request is work for it
         request = decode()
         done = run(Ask(request.inputs, account), mark)
-        receipt: Receipt = done.work.receipt()
+        receipt = done.work.receipt()
         return encode(_response(request, done, receipt)), receipt
 
     async def _in_stages(

@@ -16,13 +16,14 @@ from ray.serve.config import AutoscalingConfig
 
 from app.access.gate import Gate
 from app.config import settings
-from app.domain.account import load_account, warm_account
+from app.domain.account import load_account
 from app.errors import JoulekeeperError, NotFound
 from app.metering.access_feed import open_gate
 from app.protocol.generated import open_inference_pb2 as pb
 from app.protocol.model_statistics import ModelCounts
 from app.serving.admission import Admission
 from app.serving.args import ModelArgs
+from app.serving.booked_model import join_books
 from app.serving.build import QUIET
 from app.serving.grpc_door import GrpcDoor, refused
 from app.serving.http_body import Receive
@@ -46,10 +47,7 @@ _SWEEP_S = 1.0
 
 def open_client(args: PoolArgs) -> "WorkClient":
     """Join the books as the keeper of a pool."""
-    from app.metering.client import WorkClient
-    from app.metering.devices import visible_accelerators
-
-    return WorkClient.open(warm_account(args.name, POOL_VERSION), devices=visible_accelerators())
+    return join_books(args.name, POOL_VERSION)
 
 
 class _VariantClient:

@@ -14,13 +14,12 @@ from ray import serve
 
 from app.access.gate import Gate
 from app.config import settings
-from app.domain.account import warm_account
-from app.errors import Unavailable
 from app.metering.access_feed import open_gate
 from app.protocol.messages import InferRequest
 from app.protocol.model_statistics import ModelCounts
 from app.serving.admission import Admission
 from app.serving.args import ModelArgs
+from app.serving.booked_model import open_client
 from app.serving.embeddings import Embedder
 from app.serving.grpc_door import GrpcDoor
 from app.serving.http_door import HttpDoor
@@ -29,18 +28,11 @@ from app.serving.openai_door import OpenAIDoor, TwoDoors
 from app.serving.own_process import settle_in
 from app.serving.shadow import SHADOW_TENANT, ShadowSender
 from app.serving.traffic import application_of
+from app.serving.warm_replica import WarmReplica
 
 if TYPE_CHECKING:
     from app.metering.client import WorkClient
     from app.models.runners.base import Runner
-
-
-def open_client(args: ModelArgs) -> "WorkClient":
-    """Join the books as the keeper of a warm model."""
-    from app.metering.client import WorkClient
-    from app.metering.devices import visible_accelerators
-
-    return WorkClient.open(warm_account(args.name, args.version), devices=visible_accelerators())
 
 
 def load_runner(args: ModelArgs) -> "Runner":
@@ -55,10 +47,11 @@ def load_runner(args: ModelArgs) -> "Runner":
     )
 
 
-class ModelReplica(GrpcDoor):
+class ModelReplica(GrpcDoor, WarmReplica):
     """Answers once `load` has returned."""
 
     model: MeteredModel
+    counts: ModelCounts
 
     def __init__(
         self,
@@ -74,7 +67,6 @@ class ModelReplica(GrpcDoor):
         self.model = MeteredModel(args, self.admission.counted(open_client(args)), load_runner, self.counts)
         if args.shadow:
             self.model.shadow = ShadowSender(args.shadow, VersionHandles(args.name, args.version).send)
-        self._rested_at = -1
         self.http = TwoDoors(
             HttpDoor(self.model, self.counts, self.admission),
             OpenAIDoor(args, self.admission, {"embeddings": Embedder(self.model, self.admission)}, self.counts),
@@ -88,30 +80,8 @@ class ModelReplica(GrpcDoor):
         """Answer a copy of another version's request, for nobody; called through Serve's handle only."""
         await self.model.answer(lambda: InferRequest("", dict(inputs)), lambda _: b"", tenant=SHADOW_TENANT)
 
-    async def wake(self) -> None:
-        """Nothing: whoever is answered has woken the model."""
-
-    async def let_sleep(self) -> None:
-        """Ask to be put to sleep, as soon as nobody is served any more; the next request takes that back."""
-        self._rested_at = self.counts.success.count
-
-    def record_autoscaling_stats(self) -> dict[str, float]:
-        """What Serve's autoscaling policy (autoscale.py) hears of this replica: `MeteredModel.stats`, and
-        `sleep_wanted`, 1 from a wish to sleep to the next request that is answered."""
-        return self.model.stats() | {"sleep_wanted": float(self._rested_at == self.counts.success.count)}
-
-    def check_health(self) -> None:
-        """Raises Unavailable when the model does not answer any more."""
-        if not self.model.ready:
-            raise Unavailable(f"{self.model.label} is not loaded")
-
     def __serve_build_asgi_app__(self) -> TwoDoors:
         return self.http
-
-    def __del__(self) -> None:
-        # Absent when `__init__` failed.
-        if "model" in self.__dict__:
-            self.model.close()
 
 
 class VersionHandles:

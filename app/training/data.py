@@ -53,6 +53,10 @@ class Dataset:
     test_y: Array
     card: DataCard
 
+    def order(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+        """Places of all rows to learn from in an epoch, shuffled."""
+        return np.random.default_rng((seed, epoch)).permutation(len(self.train_x))
+
 
 def load_data(source: str, *, test_share: float, seed: int) -> Dataset:
     """The rows of `source`, split. Raises KeyError for a name that is not in SOURCES (jobs are checked before)."""
@@ -104,6 +108,19 @@ def _draw_digits() -> Rows:
     )
 
 
+_LARGE = 28
+
+
+def _draw_large_digits() -> Rows:
+    """The digits as images of 28 x 28, as large as those of the usual examples: 8 x 8, bilinearly enlarged."""
+    small = _draw_digits()
+    places = np.linspace(0, 7, _LARGE)
+    enlarge = np.stack([np.interp(places, np.arange(8), column) for column in np.eye(8)], axis=1)
+    large = enlarge @ small.x.reshape(-1, 8, 8) @ enlarge.T
+    origin = f"{small.origin}; enlarged bilinearly from 8 x 8 to {_LARGE} x {_LARGE}"
+    return Rows(large.astype(np.float32).reshape(len(large), -1), small.y, origin, small.licence)
+
+
 _SEED_ROWS, _SEED_COLUMNS, _SEED_FACTORS = 4096, 1000, 8
 
 
@@ -125,5 +142,6 @@ def _draw_seed_regression() -> Rows:
 
 SOURCES: dict[str, Source] = {
     "builtin:digits": Source(_draw_digits, "cross_entropy", "accuracy", 64, 10, "image"),
+    "builtin:digits-28": Source(_draw_large_digits, "cross_entropy", "accuracy", _LARGE**2, 10, "image"),
     "builtin:seed-regression": Source(_draw_seed_regression, "mse", "r2", 1000, 1, "features"),
 }

@@ -40,6 +40,21 @@ def job_energy(books: Books | None, run: str, usage: dict[str, dict[str, Any]]) 
     return energy, dict(attempts)
 
 
+def energy_by_epoch(books: Books | None, run: str) -> dict[int, dict[int, int]]:
+    """Microjoules of each attempt at `run` by epoch, from 1; 0: outside epochs. Empty without a ledger."""
+    if books is None:
+        return {}
+    try:
+        jobs = books.report(by="job").jobs
+    except JoulekeeperError:
+        return {}
+    return {
+        detail.attempt: {share.epoch or 0: share.energy_uj for share in detail.by_epoch}
+        for detail in jobs
+        if detail.job == run
+    }
+
+
 def _ledger_rows(books: Books | None, run: str) -> list[ReportRow]:
     if books is None:
         return []

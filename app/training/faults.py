@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -94,12 +94,15 @@ def _keys_at(location: tuple[int | str, ...], model: type[BaseModel]) -> list[st
 
 
 def _carries_tag(kind: type[BaseModel], location: tuple[int | str, ...]) -> bool:
-    return any(field.default in location for field in kind.model_fields.values() if isinstance(field.default, str))
+    tags = {field.default for field in kind.model_fields.values() if isinstance(field.default, str)}
+    literals = (field.annotation for field in kind.model_fields.values())
+    tags |= {tag for each in literals if typing.get_origin(each) is Literal for tag in typing.get_args(each)}
+    return not tags.isdisjoint(location)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated, tuple):
         return [kind for part in typing.get_args(annotation) for kind in _models_in(part)]
     return []

@@ -61,8 +61,13 @@ def score_stream(
     module.eval()
     total, rows = Score(), max(1, _BATCH_TOKENS // windows.context)
     starts, fresh = windows.starts[rank::world], windows.fresh[rank::world]
-    for first in range(0, len(starts), rows):
-        places = starts[first : first + rows, None] + np.arange(windows.context + 1)
+    reach = np.arange(windows.context + 1)
+    for first in range(0, -(-len(windows.starts) // world), rows):
+        places = starts[first : first + rows, None] + reach
+        if not len(places):
+            # Where the module is divided among workers each must call it as often: with nothing left, for nothing.
+            next_token_nats(module, tokens_at(stream, windows.starts[:1, None] + reach, device))
+            continue
         counted = places[:, 1:] >= fresh[first : first + rows, None]
         nats = next_token_nats(module, tokens_at(stream, places, device)).cpu().numpy()
         scored = stream[places[:, 1:]][counted]
@@ -75,7 +80,7 @@ def tokens_at(stream: Stream, places: npt.NDArray[np.int64], device: torch.devic
     return torch.from_numpy(stream[places].astype(np.int64)).to(device)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def next_token_nats(module: nn.Module, tokens: Tensor) -> Tensor:
     """Nats of every token but the first of [rows, length] tokens: FP32 [rows, length - 1]."""
     logits = module(input_ids=tokens[:, :-1], use_cache=False).logits

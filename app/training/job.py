@@ -11,149 +11,88 @@ Raises InvalidInput listing all mistakes, each with its path, its value, the bou
 from collections.abc import Mapping, Set
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from app.errors import InvalidInput
 from app.models.blueprint import Blueprint
 from app.training.contradictions import mismatches
-from app.training.data import SOURCES
 from app.training.faults import describe
-from app.training.texts import TEXT_SOURCES
+from app.training.parts import (
+    Budget,
+    DataSource,
+    Loss,
+    Optimiser,
+    Part,
+    Publication,
+    Report,
+    Resources,
+    Target,
+    Tracking,
+    Workers,
+)
 from app.units import NS_PER_S
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _known_source(name: str) -> str:
-    known = (*SOURCES, *TEXT_SOURCES)
-    if name not in known:
-        raise ValueError(f"must be one of {', '.join(known)}")
-    return name
-
-
-class DataSource(_Part):
-    """Where rows or texts come from and how they are split."""
-
-    source: Annotated[str, AfterValidator(_known_source)]
-    """One of data.SOURCES or, for a language model, of texts.TEXT_SOURCES."""
-    test_share: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the rows held out for the test; of texts about that share of their number."""
-    seed: int = Field(default=0, ge=0)
-    """Decides which rows or texts are held out."""
-
-
-class Optimiser(_Part):
-    """How weights are moved."""
-
-    name: Literal["adam", "adamw", "sgd"] = "adam"
-    """`adamw` decays weights apart from the gradient, and vectors (norms) not at all."""
-    lr: float = Field(default=1e-3, gt=0, le=10)
-    """Learning rate."""
-    weight_decay: float = Field(default=0.0, ge=0)
-    beta2: float = Field(default=0.999, gt=0, lt=1)
-    """How slowly adam and adamw forget the squares of gradients; 0.95 is usual for language models."""
-    clip_norm: float = Field(default=0.0, ge=0)
-    """Gradients whose norm is larger are scaled down to it; 0: as they are."""
-    warmup_steps: int = Field(default=0, ge=0)
-    """Steps over which the learning rate rises to its course; 0: it begins there."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """How the learning rate goes over the epochs: as it is, or down to nothing along half a cosine."""
-
-
-class Resources(_Part):
-    """What one worker reserves on its node."""
-
-    cpu: float = Field(default=0.5, ge=0)
-    gpu: float = Field(default=0.0, ge=0)
-    """Accelerators per worker; fractions share one."""
-
-
-class Target(_Part):
-    """What must be reached on what is held out for the job to succeed and its model to be published."""
-
-    metric: Literal["accuracy", "r2", "bits_per_byte"]
-    at_least: float | None = None
-    at_most: float | None = None
-    below: Literal["", "gzip_9", "zstd_19"] = ""
-    """Bits per byte of the same held-out text, packed by `gzip -9` or `zstd -19`, that must be undercut."""
-
-    @model_validator(mode="after")
-    def _is_one_bound(self) -> "Target":
-        given = [name for name in ("at_least", "at_most", "below") if getattr(self, name) not in (None, "")]
-        if len(given) != 1:
-            raise ValueError("needs one of at_least, at_most and below, and no more")
-        if self.below and self.metric != "bits_per_byte":
-            raise ValueError(f"below = {self.below} is a bound for bits_per_byte alone")
-        return self
-
-    def reached(self, metrics: Mapping[str, float]) -> bool:
-        """Whether `metrics` are within the bound."""
-        value = metrics[self.metric]
-        if self.at_least is not None:
-            return value >= self.at_least
-        return value < metrics[self.below] if self.below else value <= float(self.at_most or 0)
-
-    def __str__(self) -> str:
-        if self.below:
-            return f"{self.metric} < {self.below}"
-        return f"{self.metric} >= {self.at_least}" if self.at_most is None else f"{self.metric} <= {self.at_most}"
-
-
-class Publication(_Part):
-    """Where the result goes in the model repository."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    format: Literal["safetensors", "torch_export"] = "safetensors"
-    """`safetensors`: weights for the built-in network or the language model. `torch_export`: a program with a free
-    batch size, of a network."""
-    max_rows: int = Field(default=4096, ge=1, le=1_000_000)
-    """Rows that the served network accepts in one request; a language model has its context instead."""
-
-
-class Report(_Part):
-    """What the driver prints at the end."""
-
-    formulas: bool = False
-    """Show E = P x t and E = sum over servers of P_server x t with measured figures."""
-
-
-class TrainJob(_Part):
+class TrainJob(Part):
     """One training job."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,47}$")
     """For people and the ledger; a run is `<name>-<UTC time>`."""
     kind: Literal["train"] = "train"
+    """Other kinds have schemas of their own."""
     tenant: str = Field(default="default", min_length=1, max_length=64)
     """Who is charged."""
     model: Blueprint
     data: DataSource
     optimiser: Optimiser = Optimiser()
-    loss: Literal["cross_entropy", "mse", "next_token"]
+    loss: Loss
+    """What is made smaller: `cross_entropy` of classes, `mse` of values, `next_token` of texts, `contrastive` of
+    pairs."""
     epochs: int = Field(ge=1, le=100_000)
+    """Rounds of steps, each followed by an evaluation."""
     epoch_steps: int = Field(default=0, ge=0)
-    """Optimiser steps of an epoch of a language model, whose texts may be too many for one; 0: a pass over them."""
+    """Optimiser steps of an epoch over texts or pairs of texts, which may be too many for one; 0: a pass over them."""
     batch_size: int = Field(default=32, ge=1, le=1_000_000)
-    """Rows per worker and optimiser step; of texts, windows of `model.context` tokens."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    """Rows per worker and optimiser step when all `workers.max` are there; of texts, windows of `model.context`
+    tokens. Fewer workers take larger shares: what a step learns from does not depend on how many share it."""
+    accumulation: int = Field(default=1, ge=1, le=100_000)
+    """Passes in which a worker takes its `batch_size` rows, gradients added up: less memory, the same step. A larger
+    share takes more passes, so that memory does not grow when workers go."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """In what a step multiplies; weights, their sums and the optimiser stay in float32."""
-    workers: int = Field(default=1, ge=1, le=1024)
+    compile: Literal["", "static", "dynamic"] = ""
+    """Whether steps are compiled by torch.compile: for each shape that comes, or once for all of them."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """`ddp`: every worker holds the whole model. `fsdp`: each holds a part of weights, gradients and optimiser."""
+    tensor_parallel: int = Field(default=1, ge=1, le=1024)
+    """Workers that divide the layers of one copy of the model among them; a divisor of `workers`."""
+    workers: Workers = Workers(min=1, max=1)
     resources: Resources = Resources()
     checkpoint_epochs: int = Field(default=1, ge=1)
     """Epochs between checkpoints: what a lost worker can cost."""
+    checkpoint_steps: int = Field(default=0, ge=0)
+    """Optimiser steps of an epoch after which there is a checkpoint, too; 0: at the end of epochs alone."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Of the newest checkpoints so many are kept."""
     max_failures: int = Field(default=3, ge=0)
     """Losses of a worker that are survived."""
     seed: int = Field(default=0, ge=0)
     """Decides initial weights and the order of rows."""
     target: Target | None = None
+    budget: Budget | None = None
     publish: Publication | None = None
     report: Report = Report()
+    tracking: Tracking = Tracking()
     storage: str = ""
     """Where checkpoints go: a path or URL every node can write. Empty: `jobs` below the state directory."""
+
+    @property
+    def step_rows(self) -> int:
+        """Rows that an optimiser step learns from, over all workers."""
+        return self.batch_size * self.workers.max // self.tensor_parallel
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainJob":

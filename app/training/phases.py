@@ -12,6 +12,7 @@ job.
     phases.close()
 """
 
+import itertools
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from typing import Literal, Protocol
 from app.domain.account import Account
 
 Phase = Literal["setup", "step", "evaluate", "checkpoint", "progress"]
+_ASKED_SLICES = 8192  # beyond it, the oldest are final, also where no meter ever came
 _KEPT_SLICES = 65_536  # beyond it the oldest unsettled slices count with what they have
 
 
@@ -39,6 +41,8 @@ class SliceFigures(Protocol):
 class OpenSlice(Protocol):
     """An interval of work."""
 
+    @property
+    def booked_uj(self) -> int: ...
     def end(self) -> None: ...
     def energy(self) -> SliceFigures | None: ...
 
@@ -85,6 +89,8 @@ class Phases:
         self._recent: list[tuple[Phase, OpenSlice]] = []
         self._unsettled: deque[tuple[Phase, OpenSlice]] = deque()
         self._settled: dict[Phase, Usage] = {}
+        # Of the recent ones the first few, as many as are final, so that nobody asks them twice.
+        self._final, self._final_usage = 0, Usage()
 
     def enter(self, phase: Phase, weight: float = 1.0, epoch: int = 0) -> None:
         """End the current phase and begin `phase` of `epoch`, from 1; 0: it belongs to none."""
@@ -98,9 +104,32 @@ class Phases:
     def usage_since_last(self) -> dict[Phase, Usage]:
         """By phase, of the slices that ended since the last call. Figures just ended are provisional."""
         recent, self._recent = self._recent, []
+        self._final, self._final_usage = 0, Usage()
         self._unsettled.extend(recent)
         self._settle()
         return _sum(recent)
+
+    def latest(self, phase: Phase, most: int = 64) -> Usage:
+        """Of the last slices of `phase`, `most` at most, that ended since `usage_since_last` was called."""
+        ended = (piece for kind, piece in reversed(self._recent) if kind == phase)
+        return sum((_usage_of(piece.energy()) for piece in itertools.islice(ended, most)), Usage())
+
+    def so_far(self) -> tuple[Usage, Usage]:
+        """Of all slices, the one that is open included: what the meter has charged to them, and what they will come to.
+
+        The meter is behind by what it takes to settle; the second adds its estimate of that.
+        """
+        self._settle()
+        while self._final < len(self._recent):
+            figures = self._recent[self._final][1].energy()
+            if (figures is None or figures.provisional) and len(self._recent) - self._final <= _ASKED_SLICES:
+                break
+            self._final_usage, self._final = self._final_usage + _usage_of(figures), self._final + 1
+        settled = sum(self._settled.values(), self._final_usage)
+        current = [self._current] if self._current else []
+        rest = [piece for _, piece in (*self._unsettled, *self._recent[self._final :], *current)]
+        charged = sum((_charged_part(piece) for piece in rest), settled)
+        return charged, sum((_usage_of(piece.energy()) for piece in rest), settled)
 
     def usage(self) -> dict[Phase, Usage]:
         """By phase, of all slices that have ended, as settled as they are now."""
@@ -141,3 +170,11 @@ def _usage_of(figures: SliceFigures | None) -> Usage:
     if figures is None:
         return Usage(slices=1)
     return Usage(figures.energy_uj, figures.carbon_ugco2e, 1, 1, figures.provisional, frozenset({figures.grade}))
+
+
+def _charged_part(piece: OpenSlice) -> Usage:
+    """What the meter has charged to a slice that is not settled, carbon in proportion."""
+    figures, booked_uj = piece.energy(), piece.booked_uj
+    if figures is None or not booked_uj:
+        return Usage()
+    return Usage(booked_uj, figures.carbon_ugco2e * booked_uj / max(1, figures.energy_uj))

@@ -1,10 +1,12 @@
 """From the last checkpoint of a run to a version in the model repository, with its card.
 
-Knows nothing of Ray. torch is imported only to export a program; plain weights are copied as they are.
+Knows nothing of Ray. torch is imported only where weights have to be read: to export a program, or to put those of a
+model that was divided among workers together.
 """
 
 import hashlib
-import shutil
+import json
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +14,13 @@ from pathlib import Path
 from app.clock import Clock
 from app.domain.tensor import Datatype, TensorSpec
 from app.errors import InvalidInput
-from app.models.blueprint import Cnn, Llama, Mlp
+from app.models.blueprint import Blueprint, LanguageModel, Network
 from app.models.card import DataCard, EnergyCard, ModelCard, RunnerKind
 from app.models.repository import ModelRepository
 from app.product import version_of
 from app.training.data import SOURCES
-from app.training.job import Publication, TrainJob
+from app.training.job import TrainJob
+from app.training.parts import Publication
 from app.units import NS_PER_S
 
 Specs = tuple[TensorSpec, ...]
@@ -25,6 +28,9 @@ Specs = tuple[TensorSpec, ...]
 _WEIGHTS_FILE, _PROGRAM_FILE = "model.safetensors", "model.pt2"
 _MADE_WITH, _MADE_TEXT_WITH = ("torch", "ray", "safetensors", "numpy"), ("transformers", "tokenizers")
 
+_READERS = ("generator", "encoder")
+_TEXT: Specs = (TensorSpec("text", Datatype.BYTES, (-1,)),)
+"""What an encoder takes."""
 _PROMPT: Specs = (TensorSpec("prompt", Datatype.BYTES, (-1,)),)
 _CONTINUATION: Specs = (TensorSpec("text", Datatype.BYTES, (-1,)), TensorSpec("finish_reason", Datatype.BYTES, (-1,)))
 """What a language model is served with over the Open Inference Protocol."""
@@ -44,7 +50,7 @@ def publish(
     """
     writers: dict[str, Callable[[Path], None]] = {
         "safetensors": lambda target: _copy(job, checkpoint, target),
-        "torch_export": lambda target: export_program(job, checkpoint / _WEIGHTS_FILE, target, publication.max_rows),
+        "torch_export": lambda target: export_program(job, checkpoint, target, publication.max_rows),
     }
     cards: list[ModelCard] = []
 
@@ -59,6 +65,7 @@ def card_of(
     job: TrainJob,
     publication: Publication,
     *,
+    checkpoint: Path,
     run: str,
     metrics: Mapping[str, float],
     data: DataCard,
@@ -66,12 +73,12 @@ def card_of(
     clock: Clock,
 ) -> ModelCard:
     """The card of what `run` made; version and files are the repository's to fill in."""
-    runner, inputs, outputs = _face(job, job.model, publication.format)
+    runner, inputs, outputs = _face(job, job.model, publication.format, checkpoint)
     return ModelCard(
         name=publication.name,
         created=datetime.fromtimestamp(clock.wall_ns() / NS_PER_S, UTC).isoformat(timespec="seconds"),
         runner=runner,
-        architecture=job.model,
+        architecture=None if runner == "encoder" else job.model,
         inputs=inputs,
         outputs=outputs,
         max_rows=publication.max_rows,
@@ -79,19 +86,27 @@ def card_of(
         data=(data,),
         energy=energy,
         code_version=code_version(),
-        framework={name: version_of(name) for name in _MADE_WITH + _MADE_TEXT_WITH * (runner == "generator")},
+        framework={name: version_of(name) for name in _MADE_WITH + _MADE_TEXT_WITH * (runner in _READERS)},
         job=run,
     )
 
 
-def _face(job: TrainJob, model: Mlp | Cnn | Llama, format: str) -> tuple[RunnerKind, Specs, Specs]:
+def _face(job: TrainJob, model: Blueprint, format: str, checkpoint: Path) -> tuple[RunnerKind, Specs, Specs]:
     """Who runs it, what it takes and what it gives."""
-    if isinstance(model, Llama):
+    if job.loss == "contrastive":
+        return "encoder", _TEXT, _embedding(checkpoint)
+    if not isinstance(model, Network):
         return "generator", _PROMPT, _CONTINUATION
-    source = SOURCES[job.data.source]
-    inputs = (TensorSpec(source.input_name, Datatype.FP32, (-1, source.columns)),)
+    source = SOURCES.get(job.data.source)
+    name = source.input_name if source else "features"
+    inputs = (TensorSpec(name, Datatype.FP32, (-1, math.prod(model.input_shape))),)
     builtin = format == "safetensors"
     return ("builtin" if builtin else "exported"), inputs, _outputs(job.loss, model.output_size, builtin)
+
+
+def _embedding(checkpoint: Path) -> Specs:
+    width = int(json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["hidden_size"])
+    return (TensorSpec("embedding", Datatype.FP32, (-1, width)),)
 
 
 def _outputs(loss: str, size: int, builtin: bool) -> Specs:
@@ -112,31 +127,33 @@ def code_version() -> str:
 
 
 def _copy(job: TrainJob, checkpoint: Path, target: Path) -> None:
-    """The weights and, of a language model, what makes the version one that transformers could load as it is."""
-    shutil.copyfile(checkpoint / _WEIGHTS_FILE, target / _WEIGHTS_FILE)
-    if isinstance(job.model, Llama):
-        from app.models.llama import write_configs
-        from app.training.text_task import TOKENIZER_FILE
-        from app.training.tokenizer import write_tokenizer
+    """The weights and, of a model that reads texts, what makes the version one that transformers could load."""
+    from app.training.checkpoint import copy_weights
 
-        write_configs(job.model, target)
-        write_tokenizer((checkpoint / TOKENIZER_FILE).read_text(encoding="utf-8"), job.model.context, target)
+    copy_weights(checkpoint, target / _WEIGHTS_FILE)
+    if isinstance(job.model, LanguageModel):
+        from app.training.text_files import write_text_files
+
+        write_text_files(job.model, checkpoint, target, encoder=job.loss == "contrastive")
 
 
-def export_program(job: TrainJob, weights: Path, target: Path, max_rows: int) -> None:
-    """Write the network with `weights` as a torch.export program whose number of rows is free up to `max_rows`."""
+def export_program(job: TrainJob, checkpoint: Path, target: Path, max_rows: int) -> None:
+    """Write the network with its weights as a torch.export program whose number of rows is free up to `max_rows`."""
     import torch
     from safetensors.torch import load_file
 
     from app.models.architectures import build
+    from app.training.checkpoint import copy_weights
 
-    if isinstance(job.model, Llama):
-        raise InvalidInput("a language model is not exported; publish it as safetensors")
-    module = build(job.model)
-    module.load_state_dict(load_file(weights))
-    # An image network takes rows as clients send them, flat.
-    flat = torch.nn.Sequential(torch.nn.Unflatten(1, job.model.input_shape), module).eval()
-    columns = SOURCES[job.data.source].columns
+    model = job.model
+    if not isinstance(model, Network):
+        raise InvalidInput(f"a {model.architecture} is not exported; publish it as safetensors")
+    copy_weights(checkpoint, target / _WEIGHTS_FILE)
+    module = build(model)
+    module.load_state_dict(load_file(target / _WEIGHTS_FILE))
+    (target / _WEIGHTS_FILE).unlink()
+    # A network takes rows as clients send them, flat.
+    flat = torch.nn.Sequential(torch.nn.Unflatten(1, model.input_shape), module).eval()
     rows = torch.export.Dim("rows", min=1, max=max_rows)
-    program = torch.export.export(flat, (torch.zeros(2, columns),), dynamic_shapes=({0: rows},))
+    program = torch.export.export(flat, (torch.zeros(2, math.prod(model.input_shape)),), dynamic_shapes=({0: rows},))
     torch.export.save(program, target / _PROGRAM_FILE)

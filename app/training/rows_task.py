@@ -1,20 +1,26 @@
 """Learning from rows: a network that gives every row a class or a value.
 
-Knows nothing of steps or energy. Every worker holds all rows and takes its share of them.
+Knows nothing of steps or energy. Every worker can read all rows.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from app.models.blueprint import Cnn, Mlp
-from app.training.data import load_data
-from app.training.fabric import Fabric
+from app.models.architectures import build
+from app.models.blueprint import Network
+from app.training.data import Dataset, load_data
+from app.training.fabric import Group
 from app.training.job import TrainJob
+from app.training.parts import PARQUET, DataSource
 from app.training.task import RowNumbers
+
+if TYPE_CHECKING:
+    from app.training.parquet_rows import StreamedRows
 
 
 class RowsTask:
@@ -22,22 +28,21 @@ class RowsTask:
 
     files: Mapping[str, str] = {}
 
-    def __init__(self, job: TrainJob, model: Mlp | Cnn, fabric: Fabric) -> None:
-        self._job, self._fabric, self._shape = job, fabric, model.input_shape
-        self._data = load_data(job.data.source, test_share=job.data.test_share, seed=job.data.seed)
-        self.epoch_steps = -(-self._share // job.batch_size)
+    def __init__(self, job: TrainJob, model: Network, group: Group) -> None:
+        self._job, self._group, self._model = job, group, model
+        self._data = open_rows_of(job.data)
+        self.card = self._data.card
+        self.epoch_steps = -(-len(self._data.train_x) // job.step_rows)
 
-    @property
-    def _share(self) -> int:
-        """Rows of this worker in an epoch."""
-        return -(-len(self._data.train_x) // self._fabric.world)
+    def build(self) -> nn.Module:
+        return build(self._model)
 
-    def batches(self, epoch: int) -> Iterator[RowNumbers]:
-        """Every worker gets as many: a few rows are seen twice."""
-        order = np.random.default_rng((self._job.seed, epoch)).permutation(len(self._data.train_x))
-        mine = np.resize(order, self._share * self._fabric.world)[self._fabric.rank :: self._fabric.world]
-        for start in range(0, len(mine), self._job.batch_size):
-            yield mine[start : start + self._job.batch_size]
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[RowNumbers]:
+        """All rows in the order of the epoch; the last step has what is left, at least one row for each worker."""
+        order, rows = self._data.order(self._job.seed, epoch), self._job.step_rows
+        for start in range(first_step * rows, len(order), rows):
+            some = order[start : start + rows]
+            yield some if len(some) >= self._group.world else np.resize(some, self._group.world)
 
     def loss(self, module: nn.Module, rows: RowNumbers) -> Tensor:
         x, y = self._tensors(self._data.train_x[rows], self._data.train_y[rows])
@@ -46,12 +51,12 @@ class RowsTask:
     def evaluate(self, module: nn.Module, *, whole: bool) -> dict[str, float]:
         """Always on all held-out rows, of which every worker takes its part."""
         data = self._data
-        mine = slice(self._fabric.rank, None, self._fabric.world)
+        mine = slice(self._group.rank, None, self._group.world)
         x, y = self._tensors(data.test_x[mine], data.test_y[mine])
         result = module(x)
         loss = float(self._loss(result, y)) * len(y)
         right = float((result.argmax(1) == y).sum()) if self._job.loss == "cross_entropy" else 0.0
-        losses, rights = (sum(values) for values in zip(*self._fabric.gather((loss, right)), strict=True))
+        losses, rights = (sum(values) for values in zip(*self._group.gather((loss, right)), strict=True))
         rows = len(data.test_y)
         if self._job.loss == "cross_entropy":
             return {"loss": losses / rows, "accuracy": rights / rows}
@@ -63,6 +68,15 @@ class RowsTask:
         )
 
     def _tensors(self, x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
-        shaped = np.ascontiguousarray(x).reshape(len(x), *self._shape)
-        device = self._fabric.device
+        shaped = np.ascontiguousarray(x).reshape(len(x), *self._model.input_shape)
+        device = self._group.device
         return torch.from_numpy(shaped).to(device), torch.from_numpy(np.ascontiguousarray(y)).to(device)
+
+
+def open_rows_of(data: DataSource) -> "Dataset | StreamedRows":
+    """The rows that a job names: those that ship with the product, or a prepared data set, read as it is used."""
+    if not data.source.startswith(PARQUET):
+        return load_data(data.source, test_share=data.test_share, seed=data.seed)
+    from app.training.parquet_rows import open_rows
+
+    return open_rows(data.source.removeprefix(PARQUET), test_share=data.test_share, seed=data.seed)

@@ -18,25 +18,35 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from app.clock import Clock, SystemClock
 from app.config import settings
-from app.errors import JoulekeeperError
-from app.models.card import ModelCard
+from app.engine.job_report import JobReport
+from app.errors import JoulekeeperError, NotFound
+from app.models.card import DataCard, ModelCard
 from app.models.repository import open_repository
+from app.training import board
+from app.training.attempts import read_attempts
 from app.training.callback import METERS_ITSELF
 from app.training.cluster import join_cluster, open_books
-from app.training.data import Dataset, load_data
-from app.training.energy import job_energy
-from app.training.job import Publication, TrainJob, load_job, run_name
+from app.training.elastic import ElasticTrainer
+from app.training.energy import energy_by_epoch, job_energy
+from app.training.history import History
+from app.training.interrupt import interruptible
+from app.training.job import TrainJob, load_job, run_name
+from app.training.parquet_files import shown
+from app.training.parquet_fit import check_data
+from app.training.parts import Publication
 from app.training.power import PowerWatch, servers
 from app.training.publish import card_of, publish
+from app.training.ray_worker import train_worker
+from app.training.reports import Booked, RunFacts, energy_utilisation_of, job_report, keep_report
+from app.training.restarts import restart_costs
+from app.training.run_files import RunFiles, open_storage
 from app.training.summary import TrainResult, summary
-from app.training.texts import TEXT_SOURCES, Texts, load_texts
-from app.training.worker import train_worker
+from app.training.tracking import check_tracking
 from app.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -44,17 +54,24 @@ if TYPE_CHECKING:
     from app.training.token_cost import Measure
 
 
-def main(path: Path, measure: "Measure | None" = None) -> int:
-    """Run the job file at `path`; exit status 0: finished and, if it asks for it, published. Prints what went wrong."""
+def main(path: Path, measure: "Measure | None" = None, run: str = "") -> int:
+    """Run the job file at `path`, or go on with its `run`. Prints what went wrong.
+
+    Exit status 0: finished and, if it asks for it, published; 1: not, or not yet.
+    """
     try:
         job = load_job(path)
-        result = run_job(job, tell=_print, measure=measure)
+        if run and not RunFiles.open(_storage(job), run).attempts():
+            raise NotFound(
+                f"there is no run {run!r} below {shown(_storage(job))} to go on with; leave out --run for a new one"
+            )
+        result = run_job(job, run=run, tell=_print, measure=measure)
     except (JoulekeeperError, TrainingFailedError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
     for text in summary(result, formulas=job.report.formulas):
         _print(text)
-    if not result.reached and job.target:
+    if not result.reached and job.target and job.target.metric in result.metrics:
         value = result.metrics[job.target.metric]
         _print(f"{job.target.metric} {value:.4f} misses the target {job.target}; nothing was published")
     return 0 if result.reached else 1
@@ -76,24 +93,34 @@ def run_job(
 
     With `measure`, `app.energy.measure`, the card of a language model says what its tokens cost.
     """
+    check_tracking(job.tracking)
+    check_data(job)
     clock = clock or SystemClock()
     run = run or run_name(job.name, clock.wall_ns())
     join_cluster()
-    tell(f"{run}: {job.workers} workers, results below {_storage(job)}/{run}")
-    books = open_books(tell)
+    tell(f"{run}: {job.workers}, results below {shown(_storage(job))}/{run}")
+    books, files = open_books(tell), RunFiles.open(_storage(job), run)
+    files.forget_broken_notes()
+    board.begin(run)
     with _watching(books, clock) as watch:
-        started_ns = clock.monotonic_ns()
-        fitted = _trainer(job, run).fit()
+        started_ns, started_s = clock.monotonic_ns(), clock.wall_ns() / NS_PER_S
+        fitted = interruptible(_trainer(job, run).fit, ask=lambda name: board.ask_to_stop(run, f"{name} came"))
         ended_ns = clock.monotonic_ns()
+        if fitted.return_value["stopped"]:
+            tell(f"{run} left a checkpoint and can go on: joulekeeper train JOB.yaml --run {run}")
+        board.end(run)
         _wait_for_the_books(books)
-    result = _settled(job, run, fitted.return_value, books, watch, (started_ns, ended_ns))
+    result = _settled(job, files, run, fitted.return_value, books, watch, (started_ns, ended_ns))
+    result = replace(result, report=_report(job, result, fitted.return_value, books, started_s))
     if not result.reached or job.publish is None:
         return result
-    return replace(result, published=_publish(job, job.publish, result, fitted.checkpoint, clock, measure))
+    data = DataCard.model_validate(fitted.return_value["data"])
+    return replace(result, published=_publish(job, job.publish, result, data, files, clock, measure))
 
 
 def _settled(
     job: TrainJob,
+    files: RunFiles,
     run: str,
     outcome: dict[str, Any],
     books: "BooksClient | None",
@@ -116,24 +143,62 @@ def _settled(
         power_trouble=watch.trouble if watch else "there is no ledger",
         reached=_reached(job, outcome["metrics"]),
         published="",
+        restarts=restart_costs(read_attempts(files.attempts()), energy_by_epoch(books, run)),
     )
 
 
-def _trainer(job: TrainJob, run: str) -> TorchTrainer:
+def _report(
+    job: TrainJob, result: TrainResult, outcome: dict[str, Any], books: "BooksClient | None", started_s: float
+) -> JobReport:
+    """The report of a run that ended, left beside its checkpoints."""
+    facts = RunFacts(
+        run=result.run,
+        job=job.name,
+        tenant=job.tenant,
+        kind=job.kind,
+        finished=result.reached and not outcome["stopped"],
+        started_s=started_s,
+        seconds=result.seconds,
+        attempts=result.attempts,
+        metrics=result.metrics,
+    )
+    booked = Booked(
+        attempts_uj=result.attempts_uj,
+        epochs_uj=energy_by_epoch(books, result.run),
+        energy_utilisation=energy_utilisation_of(books, started_s, started_s + result.seconds),
+        restarts=result.restarts,
+    )
+    report = job_report(facts, result.energy, History.of_json(outcome["history"]).rows, booked)
+    keep_report(_storage(job), report)
+    return report
+
+
+def _trainer(job: TrainJob, run: str) -> ElasticTrainer:
     # Workers wait in report() until the controller looks: every 2 s, unless told otherwise.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
     resources = {"CPU": job.resources.cpu} | ({"GPU": job.resources.gpu} if job.resources.gpu else {})
-    return TorchTrainer(
+    workers = job.workers
+    files, path = open_storage(_storage(job))
+    return ElasticTrainer(
         train_worker,
-        train_loop_config={"job": job.model_dump(mode="json"), "run": run, METERS_ITSELF: True},
+        train_loop_config={
+            "job": job.model_dump(mode="json"),
+            "run": run,
+            "bar": sys.stderr.isatty(),
+            METERS_ITSELF: True,
+        },
         scaling_config=ScalingConfig(
-            num_workers=job.workers, use_gpu=job.resources.gpu > 0, resources_per_worker=resources
+            num_workers=(workers.min, workers.max) if workers.elastic else workers.max,
+            use_gpu=job.resources.gpu > 0,
+            resources_per_worker=resources,
+            elastic_resize_monitor_interval_s=workers.resize_every_s,
         ),
         run_config=RunConfig(
             name=run,
-            storage_path=_storage(job),
+            storage_path=path,
+            storage_filesystem=files,
             failure_config=FailureConfig(max_failures=job.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            checkpoint_config=CheckpointConfig(num_to_keep=job.keep_checkpoints),
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
@@ -144,7 +209,7 @@ def _storage(job: TrainJob) -> str:
 
 
 def _reached(job: TrainJob, metrics: dict[str, float]) -> bool:
-    return job.target is None or job.target.reached(metrics)
+    return bool(metrics) and (job.target is None or job.target.reached(metrics))
 
 
 @contextlib.contextmanager
@@ -166,27 +231,35 @@ def _publish(
     job: TrainJob,
     publication: Publication,
     result: TrainResult,
-    checkpoint: Any,
+    data: DataCard,
+    files: RunFiles,
     clock: Clock,
     measure: "Measure | None",
 ) -> str:
     """Publish the last checkpoint; returns `name@version`."""
-    read = load_texts if job.data.source in TEXT_SOURCES else load_data
-    data: Dataset | Texts = read(job.data.source, test_share=job.data.test_share, seed=job.data.seed)
-    card = card_of(
-        job, publication, run=result.run, metrics=result.metrics, data=data.card, energy=result.energy, clock=clock
-    )
 
     def measured(directory: Path, card: ModelCard) -> ModelCard:
-        if measure is None or not isinstance(data, Texts):
+        if measure is None or card.runner != "generator":
             return card
+        from app.training.text_task import open_texts_of
         from app.training.token_cost import cost_line, prompts_of, token_costs
 
-        costs = token_costs([(directory, card)], prompts_of(data.held_out), measure=measure)
+        costs = token_costs([(directory, card)], prompts_of(open_texts_of(job.data).held_out), measure=measure)
         cost = costs[0] if costs else None
         _print(cost_line(cost))
         return card.model_copy(update={"token_cost": cost})
 
-    with checkpoint.as_directory() as directory:
+    newest = Checkpoint(files.path(files.checkpoints()[0]), filesystem=files.files)
+    with newest.as_directory() as directory:
+        card = card_of(
+            job,
+            publication,
+            checkpoint=Path(directory),
+            run=result.run,
+            metrics=result.metrics,
+            data=data,
+            energy=result.energy,
+            clock=clock,
+        )
         version = publish(open_repository(settings().repository), publication, job, Path(directory), card, measured)
     return f"{publication.name}@{version}"

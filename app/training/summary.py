@@ -3,11 +3,15 @@
 Knows nothing of Ray or files: a result in, lines out.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from app.engine.job_report import JobReport
 from app.models.card import EnergyCard
 from app.training.power import ServerRow
+from app.training.restarts import NO_RESTARTS, RestartCosts
+from app.training.restarts import lines as restart_lines
 from app.units import UJ_PER_J, format_carbon, format_energy, kwh
 
 
@@ -34,6 +38,10 @@ class TrainResult:
     """False: the target was missed, and nothing was published."""
     published: str
     """`name@version`, or empty."""
+    report: JobReport | None = None
+    """As it is kept beside the checkpoints."""
+    restarts: RestartCosts = NO_RESTARTS
+    """What attempts after the first cost, and what was done again."""
 
 
 def summary(result: TrainResult, *, formulas: bool) -> list[str]:
@@ -41,6 +49,9 @@ def summary(result: TrainResult, *, formulas: bool) -> list[str]:
     quality = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
     attempts = f"{result.attempts} attempt{'s' if result.attempts > 1 else ''}"
     lines = [f"{result.run}: {quality}; {attempts}, {result.seconds:.1f} s", *_energy_lines(result)]
+    lines += restart_lines(result.restarts, result.energy.energy_uj)
+    if result.report is not None:
+        lines += report_lines(result.report)
     if formulas:
         lines += formula_lines(result)
     if result.published:
@@ -64,6 +75,38 @@ def _energy_lines(result: TrainResult) -> list[str]:
         parts = ", ".join(f"{phase} {format_energy(part)}" for phase, part in energy.by_phase_uj.items())
         lines.append(f"energy by phase of the last attempt, as its workers saw it: {parts}")
     return lines
+
+
+def report_lines(report: JobReport) -> list[str]:
+    """Ratios, footprint per unit and the curve of energy to accuracy, as far as they are known."""
+    ratios = {
+        "utilisation": report.utilisation,
+        "scheduling efficiency": report.scheduling_efficiency,
+        "energy utilisation": report.energy_utilisation,
+        "compression ratio": report.compression_ratio,
+    }
+    lines = [", ".join(f"{name} {value:.1%}" for name, value in ratios.items() if value is not None)]
+    if report.sci_per_epoch_ugco2e is not None:
+        model = report.sci_per_model_ugco2e
+        per_model = f", {format_carbon(round(model))} per model" if model is not None else ""
+        lines.append(f"SCI (operational): {format_carbon(round(report.sci_per_epoch_ugco2e))} per epoch{per_model}")
+    waiting_s = sum(worker.waiting_s for worker in report.workers)
+    if len(report.workers) > 1:
+        waiting_uj = sum(worker.waiting_uj for worker in report.workers)
+        lines.append(f"workers waited {waiting_s:.1f} s for slower ones, which took {format_energy(waiting_uj)}")
+    return lines + _curve_lines(report)
+
+
+def _curve_lines(report: JobReport) -> list[str]:
+    """The energy at which a quarter, half, three quarters and all of the epochs were done."""
+    if not report.curve or not report.energy_uj:
+        return []
+    marks = sorted({math.ceil(len(report.curve) * quarter / 4) - 1 for quarter in (1, 2, 3, 4)})
+    parts = []
+    for row in (report.curve[mark] for mark in marks):
+        reached = ", ".join(f"{name} {value:.4f}" for name, value in row.metrics.items())
+        parts.append(f"{format_energy(row.spent_uj)}: {reached}")
+    return [f"energy to accuracy: {'; '.join(parts)} (`joulekeeper jobs report {report.run}` has all)"]
 
 
 def formula_lines(result: TrainResult) -> list[str]:

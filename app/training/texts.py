@@ -12,7 +12,7 @@ Raises InvalidInput when a source is not on this machine.
 import hashlib
 import platform
 import sysconfig
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -38,7 +38,8 @@ class NamedTexts:
 class Texts:
     """Texts divided into those to learn from and those held out."""
 
-    train: tuple[str, ...]
+    train: Sequence[str]
+    """In memory, or read as they are asked for (parquet_texts.py)."""
     held_out: tuple[str, ...]
     card: DataCard
 
@@ -51,7 +52,7 @@ class Texts:
 def load_texts(source: str, *, test_share: float, seed: int) -> Texts:
     """The texts of `source`, divided. Raises KeyError for a name not in TEXT_SOURCES (jobs are checked before)."""
     named = TEXT_SOURCES[source]()
-    out = {name for name in named.texts if _is_held_out(name, test_share, seed)}
+    out = {name for name in named.texts if is_held_out(name, test_share, seed)}
     if not out or len(out) == len(named.texts):
         raise InvalidInput(
             f"data.test_share={test_share} of the {len(named.texts)} texts of {source} leaves nothing to "
@@ -75,7 +76,7 @@ def load_texts(source: str, *, test_share: float, seed: int) -> Texts:
     )
 
 
-def _is_held_out(name: str, share: float, seed: int) -> bool:
+def is_held_out(name: str, share: float, seed: int) -> bool:
     """By a hash of seed and name, uniform in [0, 1)."""
     draw = int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big")
     return draw < share * 2**64
@@ -91,7 +92,7 @@ def _digest(texts: Mapping[str, str]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _draw_stdlib() -> NamedTexts:
+def draw_stdlib() -> NamedTexts:
     """Source files of the running Python's standard library by path: no tests, no tables, nothing installed later."""
     root = Path(sysconfig.get_path("stdlib"))
     paths = {PurePosixPath(path.relative_to(root).as_posix()): path for path in root.rglob("*.py")}
@@ -123,4 +124,4 @@ def _utf8(content: bytes) -> str:
         return ""
 
 
-TEXT_SOURCES: dict[str, Callable[[], NamedTexts]] = {"builtin:stdlib-source": _draw_stdlib}
+TEXT_SOURCES: dict[str, Callable[[], NamedTexts]] = {"builtin:stdlib-source": draw_stdlib}

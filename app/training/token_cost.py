@@ -135,7 +135,7 @@ def token_costs(
     try:
         for candidate in candidates:
             candidate.run()  # what only the first run costs is no token's
-        if not _a_meter_watches(measure, candidates[0].name):
+        if not meter_watches(measure, candidates[0].name):
             return None
         for _ in range(_ROUNDS):
             if not all(candidate.run_metered(measure) for candidate in candidates):
@@ -163,7 +163,7 @@ def prompts_of(texts: Sequence[str]) -> list[str]:
     return [text[:_PROMPT_CHARACTERS] for text in texts[:_PROMPTS]]
 
 
-def _a_meter_watches(measure: Measure, name: str) -> bool:
+def meter_watches(measure: Measure, name: str) -> bool:
     """Wait until a block has a figure: on a fresh cluster the meter comes seconds after the first block."""
     deadline = time.monotonic() + _METER_WITHIN_S
     while time.monotonic() < deadline:

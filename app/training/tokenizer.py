@@ -56,22 +56,28 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> Stream:
-    """All texts as one stream of tokens, END_TEXT before, between and after them."""
+def encode(tokenizer: Tokenizer, texts: Sequence[str], end: int = END_TOKEN) -> Stream:
+    """All texts as one stream of tokens, `end` before, between and after them."""
     tokenizer.encode_special_tokens = True  # a text that spells a special token is text
-    parts: list[list[int]] = [[END_TOKEN]]
+    parts: list[list[int]] = [[end]]
     for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False):
-        parts += [encoding.ids, [END_TOKEN]]
+        parts += [encoding.ids, [end]]
     return np.concatenate([np.asarray(part, dtype=np.int32) for part in parts])
 
 
-def bytes_of_tokens(tokenizer: Tokenizer) -> npt.NDArray[np.int64]:
+def bytes_of_tokens(tokenizer: Tokenizer, end: int = END_TOKEN) -> npt.NDArray[np.int64]:
     """UTF-8 bytes that each token stands for, by id; special tokens stand for none."""
     sizes = np.zeros(tokenizer.get_vocab_size(), dtype=np.int64)
     for token, number in tokenizer.get_vocab(with_added_tokens=False).items():
         sizes[number] = len(token)  # byte-level BPE writes one character for a byte
-    sizes[END_TOKEN] = 0
+    sizes[end] = 0
     return sizes
+
+
+def is_byte_level(tokenizer: Tokenizer) -> bool:
+    """Whether it writes one character for a byte, as ours do; of others nobody can tell how many bytes a token is."""
+    decoder = json.loads(tokenizer.to_str())["decoder"] or {}
+    return any(each.get("type") == "ByteLevel" for each in [decoder, *decoder.get("decoders", [])])
 
 
 def write_tokenizer(tokenizer_json: str, context: int, directory: Path) -> None:

@@ -25,9 +25,9 @@ from app.models.card import DataCard, ModelCard
 from app.models.precision import Precision
 from app.models.quantised import CONFIG_FILE, WEIGHTS_FILE, quantise, teach_transformers
 from app.models.repository import ModelRepository
+from app.training.causal import TOKENIZER_FILE
 from app.training.held_out import Score, score_stream
 from app.training.publish import code_version
-from app.training.text_task import TOKENIZER_FILE
 from app.training.texts import TEXT_SOURCES, Texts, load_texts
 from app.training.token_cost import Measure, cost_line, prompts_of, token_costs
 from app.training.tokenizer import bytes_of_tokens, encode

@@ -1,12 +1,12 @@
-"""The training loop of one worker: epochs of optimiser steps, each a slice on the books.
+"""The training loop of one worker: epochs of steps, each a slice on the books, up to the last or a reason to end.
 
 Written against a Fabric, so that it runs under Ray Train and alone. Knows nothing of clusters or the model
-repository. Energy is told beside the work and never steers or stops it.
+repository. Energy is told beside the work and never steers or stops it, unless the job has a budget.
 
-    TorchTrainer(train_worker, train_loop_config={"job": job.model_dump(mode="json"), "run": run}, ...)
+    outcome = train(job, fabric, phases, attempt=1, tell=print)
+    outcome["metrics"], outcome["stopped"]
 """
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,124 +15,198 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
 
-from app.domain.account import job_account
-from app.models.architectures import build
 from app.training import checkpoint
-from app.training.fabric import Fabric, RayFabric
+from app.training.fabric import Fabric
+from app.training.history import History
 from app.training.job import TrainJob
-from app.training.optimiser import build_optimiser, set_rate
+from app.training.optimiser import build_optimiser
 from app.training.phases import Phase, Phases, Usage, merge
-from app.training.progress import EpochFigures, first_line, line
-from app.training.task import RowNumbers, Task, open_task
-
-
-def train_worker(config: dict[str, Any]) -> dict[str, Any]:
-    """What every worker of a TorchTrainer runs. `config`: `job` as plain values, `run`, the job's name in the books."""
-    from app.metering.client import WorkClient
-    from app.metering.devices import visible_accelerators
-
-    job, run, fabric = TrainJob.model_validate(config["job"]), str(config["run"]), RayFabric()
-    attempt = fabric.next_attempt()
-    account = job_account(job.tenant, run, attempt, job.kind)
-    client = WorkClient.open(account, devices=visible_accelerators(), worker=fabric.rank)
-    phases = Phases(client, account)
-    try:
-        return train(job, fabric, phases, attempt=attempt, tell=_print)
-    finally:
-        phases.close()
-        client.close()
-
-
-def _print(text: str) -> None:
-    # Ray Train replaces print() in workers by one that writes every line twice.
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+from app.training.position import Position, Spent
+from app.training.progress import EpochFigures, first_line
+from app.training.state import TrainState
+from app.training.step import Stepper
+from app.training.stops import Asked, Spending, Stops
+from app.training.strategy import Divided, copies, divide
+from app.training.task import Task, open_task
+from app.training.telling import Telling, Voice
+from app.training.waiting import StepWatch, worker_figures
 
 
 @dataclass(slots=True)
-class _Training:
+class Training:
     """What one worker holds while it trains."""
 
     job: TrainJob
     fabric: Fabric
     phases: Phases
     task: Task
-    bare: nn.Module
-    """The module whose weights are saved."""
-    module: nn.Module
-    """The same, its gradients averaged over the group."""
-    optimiser: Optimizer
+    divided: Divided
+    stepper: Stepper
+    state: TrainState
+    spending: Spending
+    stops: Stops
+    telling: Telling
 
 
 def train(
-    job: TrainJob, fabric: Fabric, phases: Phases, *, attempt: int, tell: Callable[[str], None]
+    job: TrainJob,
+    fabric: Fabric,
+    phases: Phases,
+    *,
+    attempt: int,
+    tell: Callable[[str], None],
+    booked: Callable[[], Spent | None] = lambda: None,
+    speak: Callable[[int, Position], Voice] | None = None,
 ) -> dict[str, Any]:
-    """Train to the last epoch, from the latest checkpoint if there is one; returns metrics and energy by phase."""
+    """Train to the last epoch or a reason to end, from the latest checkpoint if there is one.
+
+    Returns metrics, energy by phase, how far it came, and why it stopped short: empty where nothing is left to do.
+    `booked` says what the ledger charged to the run lately; `speak` gives the first worker its voice, from the steps of
+    an epoch and how far the run is; without it `tell` is all there is.
+    """
     phases.enter("setup")
     with fabric.checkpoint() as directory:
-        training = _set_up(job, fabric, phases, directory)
-        done = checkpoint.restore(directory, training.bare, training.optimiser, fabric.device)
+        task = open_task(job, copies(job, fabric), directory)
+        training = assemble(job, fabric, phases, task, directory=directory, booked=booked, attempt=attempt)
+    begun = training.state.position
     if fabric.rank == 0:
-        tell(first_line(job, attempt, done))
-    metrics: dict[str, float] = {} if done < job.epochs else _evaluate(training, whole=True)
-    for epoch in range(done, job.epochs):
-        figures = _epoch(training, epoch)
-        metrics = dict(figures.metrics)
-        if fabric.rank == 0:
-            tell(line(figures, job.epochs))
-    usage = _plain(merge(fabric.gather(phases.usage())))
-    return {"metrics": metrics, "attempt": attempt, "resumed_after": done, "usage": usage}
+        training.telling.voice = speak(training.task.epoch_steps, begun) if speak else Voice(tell)
+        tell(first_line(job, fabric.world, attempt, begun))
+    stopped = _epochs(training) if begun.epoch < job.epochs else _measure_again(training)
+    position = training.state.position
+    if stopped and fabric.rank == 0:
+        tell(f"{job.name}: ends after {position.epoch} epochs and {position.step} steps: {stopped}")
+    training.telling.close(finished=not stopped or _target_stops(training))
+    return {
+        "metrics": training.state.metrics,
+        "attempt": attempt,
+        "resumed_after": begun.epoch,
+        "stopped": "" if _target_stops(training) else stopped,
+        "position": {"epoch": position.epoch, "step": position.step},
+        "data": training.task.card.model_dump(mode="json"),
+        "history": training.telling.history.to_json(),
+        "usage": _plain(merge(fabric.gather(phases.usage()))),
+    }
 
 
-def _set_up(job: TrainJob, fabric: Fabric, phases: Phases, directory: Path | None) -> _Training:
-    task = open_task(job, fabric, directory)
+def assemble(
+    job: TrainJob,
+    fabric: Fabric,
+    phases: Phases,
+    task: Task,
+    *,
+    directory: Path | None = None,
+    booked: Callable[[], Spent | None] = lambda: None,
+    attempt: int = 1,
+) -> Training:
+    """Everything that trains `task`, as the checkpoint in `directory` left it. All workers must call it."""
     torch.manual_seed(job.seed)
-    bare = build(job.model).to(fabric.device)
-    optimiser = build_optimiser(job.optimiser, bare)
-    return _Training(job, fabric, phases, task, bare, fabric.prepare(bare), optimiser)
+    divided = divide(job, task.build(), fabric)
+    optimiser = build_optimiser(job.optimiser, divided.plain)
+    watch = StepWatch(fabric.device)
+    stepper = Stepper(job, task, divided, optimiser, before_backward=watch.of_loss)
+    state = TrainState(divided.plain, optimiser, stepper.scaler)
+    checkpoint.restore(directory, state, fabric)
+    fabric.follow(state, task.epoch_steps)
+    spending = Spending(job.budget, phases, state.spent, booked)
+    telling = Telling(phases, watch, History.read(directory), attempt=attempt, epochs=job.epochs)
+    return Training(job, fabric, phases, task, divided, stepper, state, spending, Stops(fabric, spending), telling)
 
 
-def _epoch(training: _Training, epoch: int) -> EpochFigures:
-    """One epoch: steps, evaluation, checkpoint when due."""
-    job, fabric, phases = training.job, training.fabric, training.phases
-    started = time.monotonic()
-    torch.manual_seed(job.seed + 1_000_003 * (epoch + 1) + fabric.rank)
-    steps = [_step(training, rows, epoch, step) for step, rows in enumerate(training.task.batches(epoch))]
-    _finish_queued(fabric.device)
-    phases.enter("evaluate", epoch=epoch + 1)
-    metrics = _evaluate(training, whole=epoch + 1 == job.epochs)
-    phases.enter("checkpoint", epoch=epoch + 1)
-    due = (epoch + 1) % job.checkpoint_epochs == 0 or epoch + 1 == job.epochs
-    _report(training, {"epoch": epoch + 1, **metrics}, epoch + 1 if due else None)
-    phases.enter("progress")
-    shares = fabric.gather((phases.usage_since_last(), len(steps), sum(steps)))
+def _epochs(training: Training) -> str:
+    """Epochs until the last is done or there is a reason to end, which is returned, a checkpoint left."""
+    job = training.job
+    for epoch in range(training.state.position.epoch, job.epochs):
+        started = time.monotonic()
+        first, (samples, reason) = training.state.position.step, run_steps(training, epoch)
+        if reason:
+            _close_early(training, epoch)
+            return reason
+        _end_epoch(training, epoch, started, first, samples)
+        if epoch + 1 < job.epochs and _target_stops(training):
+            return f"the target {job.target} is reached"
+    return ""
+
+
+def run_steps(training: Training, epoch: int) -> tuple[int, str]:
+    """The steps of an epoch that are left; returns the rows of all workers, and why the run must end, or empty."""
+    job, state, stepper, samples = training.job, training.state, training.stepper, 0
+    training.divided.trained.train()
+    for step, rows in enumerate(training.task.batches(epoch, state.position.step), state.position.step):
+        mine = len(stepper.share(rows))
+        training.phases.enter("step", weight=float(mine), epoch=epoch + 1)
+        training.telling.step_begins()
+        stepper.step(rows, epoch, step)
+        training.telling.step_ended(epoch + 1, step + 1, mine)
+        state.position, samples = Position(epoch, step + 1), samples + len(rows)
+        asked = training.stops.look()
+        if asked.stop:
+            return samples, asked.stop
+        if step + 1 < training.task.epoch_steps and _save_due(job, asked, step + 1):
+            _finish_queued(training.fabric.device)
+            training.phases.enter("checkpoint", epoch=epoch + 1)
+            _report(training, save=True)
+            training.telling.interrupted()
+    _finish_queued(training.fabric.device)
+    training.telling.steps_ended()
+    return samples, ""
+
+
+def _save_due(job: TrainJob, asked: Asked, steps_done: int) -> bool:
+    return bool(asked.save) or bool(job.checkpoint_steps and steps_done % job.checkpoint_steps == 0)
+
+
+def _end_epoch(training: Training, epoch: int, started: float, first_step: int, samples: int) -> None:
+    """Evaluation of an epoch, its figures told, and a checkpoint, which keeps them, when it is due."""
+    job, state, begun = training.job, training.state, time.monotonic()
+    training.phases.enter("evaluate", epoch=epoch + 1)
+    last = epoch + 1 == job.epochs
+    state.metrics = _evaluate(training, whole=last or bool(job.target and job.target.stop))
+    state.position = Position(epoch + 1)
+    training.phases.enter("progress")
+    training.telling.epoch_ended(_figures(training, epoch, time.monotonic() - started, first_step, samples))
+    training.phases.enter("checkpoint", epoch=epoch + 1)
+    _report(training, save=last or _target_stops(training) or (epoch + 1) % job.checkpoint_epochs == 0)
+    training.spending.closing_s = time.monotonic() - begun
+
+
+def _target_stops(training: Training) -> bool:
+    """Whether the job ends with the epoch that reached its target, and the last one did."""
+    target, metrics = training.job.target, training.state.metrics
+    return target is not None and target.stop and bool(metrics) and target.reached(metrics)
+
+
+def _close_early(training: Training, epoch: int) -> None:
+    """Leave a checkpoint where the run stands; measured first where it is known what that costs."""
+    _finish_queued(training.fabric.device)
+    state = training.state
+    if training.spending.closing_s and training.spending.budget:
+        training.phases.enter("evaluate", epoch=epoch + 1)
+        state.metrics = _evaluate(training, whole=True)
+    else:
+        state.metrics = {}
+    training.phases.enter("checkpoint", epoch=epoch + 1)
+    _report(training, save=True)
+
+
+def _measure_again(training: Training) -> str:
+    """Of a run that was finished already."""
+    training.state.metrics = _evaluate(training, whole=True)
+    return ""
+
+
+def _figures(training: Training, epoch: int, seconds: float, first_step: int, samples: int) -> EpochFigures:
+    shares = training.fabric.gather(training.telling.share())
     return EpochFigures(
         epoch=epoch + 1,
-        metrics=metrics,
-        seconds=time.monotonic() - started,
-        steps=shares[0][1],
-        samples=sum(share[2] for share in shares),
-        usage=merge(share[0] for share in shares),
+        metrics=dict(training.state.metrics),
+        seconds=seconds,
+        steps=training.task.epoch_steps - first_step,
+        samples=samples,
+        usage=merge(usage for usage, _ in shares),
+        workers=worker_figures(shares),
     )
-
-
-def _step(training: _Training, rows: RowNumbers, epoch: int, step: int) -> int:
-    """One optimiser step on `rows`, one slice weighing its samples; returns the samples."""
-    job, optimiser = training.job, training.optimiser
-    training.phases.enter("step", weight=float(len(rows)), epoch=epoch + 1)
-    training.module.train()
-    set_rate(optimiser, job.optimiser, epoch, job.epochs, epoch * training.task.epoch_steps + step)
-    optimiser.zero_grad(set_to_none=True)
-    with torch.autocast(training.fabric.device.type, torch.bfloat16, enabled=job.precision == "bfloat16"):
-        loss = training.task.loss(training.module, rows)
-    loss.backward()
-    if job.optimiser.clip_norm:
-        nn.utils.clip_grad_norm_(training.bare.parameters(), job.optimiser.clip_norm)
-    optimiser.step()
-    return len(rows)
 
 
 def _finish_queued(device: torch.device) -> None:
@@ -141,21 +215,26 @@ def _finish_queued(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _evaluate(training: _Training, *, whole: bool) -> dict[str, float]:
+def _evaluate(training: Training, *, whole: bool) -> dict[str, float]:
     """Metrics on what is held out, of which every worker takes its part."""
-    training.bare.eval()
-    with torch.inference_mode():
-        return training.task.evaluate(training.bare, whole=whole)
+    training.divided.plain.eval()
+    # Not inference_mode: shards that were gathered in it could not be trained with afterwards.
+    with torch.no_grad():
+        return training.task.evaluate(training.divided.plain, whole=whole)
 
 
-def _report(training: _Training, metrics: dict[str, Any], epochs_done: int | None) -> None:
-    """Report metrics, with a checkpoint from rank 0 unless `epochs_done` is None."""
-    if epochs_done is None or training.fabric.rank != 0:
-        training.fabric.report(metrics, None)
+def _report(training: Training, *, save: bool) -> None:
+    """Report how far the run came, with a checkpoint if asked."""
+    state, fabric = training.state, training.fabric
+    metrics = {"epoch": state.position.epoch, "step": state.position.step, **state.metrics}
+    if not save:
+        fabric.report(metrics, None)
         return
+    state.spent = training.spending.total
     with tempfile.TemporaryDirectory(prefix="joulekeeper-checkpoint-") as directory:
-        checkpoint.save(Path(directory), training.bare, training.optimiser, epochs_done, training.task.files)
-        training.fabric.report(metrics, Path(directory))
+        checkpoint.save(Path(directory), state, {**training.task.files, **training.telling.files}, fabric)
+        fabric.report(metrics, Path(directory))
+    fabric.notices.saved()
 
 
 def _plain(usage: dict[Phase, Usage]) -> dict[str, dict[str, Any]]:

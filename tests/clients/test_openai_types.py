@@ -13,7 +13,7 @@ from app.protocol.openai_logprobs import SpelledToken
 from app.protocol.openai_models import ModelEntry, build_model
 from app.protocol.openai_requests import ChatRequest, CompletionRequest
 from app.protocol.openai_usage import Usage
-from tests.fixtures.client_environments import OPENAI, client_python
+from tests.fixtures.client_environments import client_python
 from tests.fixtures.client_programs import PROGRAMS
 from tests.fixtures.ray_cluster import ROOT
 
@@ -65,7 +65,7 @@ def told(tmp_path_factory):
     """What the program in the client's environment found."""
     file = tmp_path_factory.mktemp("openai") / "samples.json"
     file.write_text(json.dumps([{"type": name, "body": body} for name, body in samples()]))
-    command = [str(client_python("openai", OPENAI)), str(PROGRAMS / "openai_types.py"), str(file)]
+    command = [str(client_python("openai")), str(PROGRAMS / "openai_types.py"), str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)

@@ -2,15 +2,15 @@
 
 import pytest
 
-from tests.fixtures.client_environments import KSERVE, TRITON, client_python
+from tests.fixtures.client_environments import client_python
 from tests.fixtures.client_programs import checks_of, run_program
 
 pytestmark = [pytest.mark.clients, pytest.mark.ray, pytest.mark.timeout(600)]
 
 PROGRAMS = {
-    "triton_http": ("triton", TRITON),
-    "triton_grpc": ("triton", TRITON),
-    "kserve_clients": ("kserve", KSERVE),
+    "triton_http": "triton",
+    "triton_grpc": "triton",
+    "kserve_clients": "kserve",
 }
 
 
@@ -21,7 +21,7 @@ def outcomes_of(doors):
 
     def outcomes(program):
         if program not in known:
-            python = client_python(*PROGRAMS[program])
+            python = client_python(PROGRAMS[program])
             known[program] = run_program(python, program, doors)
         return known[program]
 

@@ -11,8 +11,9 @@ from app.protocol.openai_answers import ChatWriter, Choice, CompletionWriter, He
 from app.protocol.openai_embeddings import EmbeddingRequest
 from app.protocol.openai_errors import WireFault, refusal
 from app.protocol.openai_logprobs import SpelledToken
-from app.protocol.openai_requests import ChatRequest, CompletionRequest, ModelLimits
+from app.protocol.openai_requests import ChatRequest, CompletionRequest
 from app.protocol.openai_usage import Usage
+from app.protocol.sampling import ModelLimits
 
 KINDS = (ChatRequest, CompletionRequest, EmbeddingRequest)
 VALUES = st.recursive(

@@ -17,10 +17,10 @@ import httpx
 import orjson
 import psutil
 import pytest
-import yaml
 
 from app.ledger.ring import RingReader, ring_paths
 from tests.fixtures.otlp import grpc_receiver
+from tests.fixtures.quickstart import application, quickstart
 from tests.fixtures.ray_cluster import ROOT, RayCluster
 from tests.stubs.nvml.stub import StubDevice, StubScript
 
@@ -33,11 +33,9 @@ MODELS = ("minilm", "twin")
 
 def quickstart_with_a_twin():
     """The quickstart and a second application of the same model, each on half a GPU, asleep soon."""
-    config = yaml.safe_load((ROOT / "deployments" / "quickstart.yaml").read_text())
-    minilm = next(application for application in config["applications"] if application["name"] == "minilm")
-    options = minilm["deployments"][0]
-    options["autoscaling_config"] |= {"downscale_delay_s": IDLE_S, "max_replicas": 1, "look_back_period_s": 2}
-    options["ray_actor_options"] = {"num_cpus": 0.5, "num_gpus": 0.5}
+    config = quickstart(downscale_delay_s=IDLE_S, max_replicas=1, look_back_period_s=2)
+    minilm = application(config, "minilm")
+    minilm["deployments"][0]["ray_actor_options"] = {"num_cpus": 0.5, "num_gpus": 0.5}
     twin = orjson.loads(orjson.dumps(minilm)) | {"name": "twin", "route_prefix": "/v2/models/twin"}
     twin["args"]["name"] = "twin"
     config["applications"].append(twin)
@@ -125,6 +123,17 @@ def await_audit(condition, timeout_s=40):
         time.sleep(1)
 
 
+def await_settled(receipt_ids, timeout_s=60):
+    """Until each of the receipts is there and settled, as the console tells."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        told = httpx.post("http://127.0.0.1:8000/api/receipts", json={"ids": receipt_ids}, timeout=60).json()
+        if len(told["receipts"]) == len(receipt_ids) and not any(each["provisional"] for each in told["receipts"]):
+            return
+        assert time.monotonic() < deadline, told
+        time.sleep(0.5)
+
+
 def first_reading_uj(state):
     """The counter at which the books of the GPU begin."""
     first = min((state / "journal").glob("*.journal")).read_bytes().splitlines()[0]
@@ -177,9 +186,7 @@ def test_killed_meter_accountant_and_replica_lose_nothing(cluster, state):
     audit = await_audit(lambda audit: all(device["pending_uj"] < 10 * WATTS * 1e6 for device in audit["devices"]))
     assert [device["difference_uj"] for device in audit["devices"]] == [0] * len(audit["devices"])
     assert audit["gap_share"] <= 0.02
-    for receipt_id in answered:
-        status, receipt = joulekeeper("receipt", receipt_id, "--wait", "10")
-        assert (status, receipt["provisional"]) == (0, False)
+    await_settled(answered)
 
 
 def test_the_ledger_moves_as_the_script_says(cluster, state):

@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from app.domain.tensor import Datatype
 from app.errors import InvalidInput
 from app.models.architectures import build_empty
-from app.models.blueprint import Cnn, Mlp
+from app.models.blueprint import Network, UserModule
 from app.models.card import ModelCard
 from app.models.runners.base import Array, Arrays, check_inputs, held_bytes
+from app.models.stored_layers import read_forms, restore
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -25,17 +26,20 @@ class BuiltinRunner:
 
     def __init__(self, card: ModelCard, directory: Path, *, device: str = "cpu") -> None:
         """Load the weights. Raises InvalidInput when card and weights do not fit."""
-        if not isinstance(card.architecture, Mlp | Cnn) or WEIGHTS_FILE not in card.files:
+        network = card.architecture
+        # A card is data: code that it names is not run for it.
+        if not isinstance(network, Network) or isinstance(network, UserModule) or WEIGHTS_FILE not in card.files:
             raise InvalidInput(
-                f"the card of {card.name}@{card.version} lacks a network's architecture or {WEIGHTS_FILE}"
+                f"the card of {card.name}@{card.version} lacks a built-in network's architecture or {WEIGHTS_FILE}"
             )
         self.name, self.version, self.max_rows = card.name, card.version, card.max_rows
         self.inputs, self.outputs = card.inputs, card.outputs
-        self._shape = card.architecture.input_shape
+        self._shape = network.input_shape
         self._device = torch.device(device)
-        self._module = build_empty(card.architecture)
+        self._module = build_empty(network)
+        weights = restore(self._module, load_file(directory / WEIGHTS_FILE, device=device), read_forms(directory))
         try:
-            self._module.load_state_dict(load_file(directory / WEIGHTS_FILE, device=device), assign=True)
+            self._module.load_state_dict(weights, assign=True)
         except RuntimeError as error:
             raise InvalidInput(f"weights of {card.name}@{card.version} do not fit its card: {error}") from error
         self._module.eval().requires_grad_(False)

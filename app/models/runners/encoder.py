@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Encoding, Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from app.domain.tensor import Datatype, TensorSpec
 from app.errors import InvalidInput, TooLarge
 from app.models.runners.base import Array, Arrays, check_inputs, held_bytes
-from app.models.runners.encoder_layout import read_layout
+from app.models.runners.encoder_layout import EncoderLayout, read_layout
 from app.models.runners.encoder_network import load_network
 
 _CHUNK_ROWS = 32  # rows padded to one length at a time, sorted by length: little work is spent on padding
@@ -60,24 +60,7 @@ class EncoderRunner:
         return {"embedding": result}
 
     def _embed(self, ids: list[list[int]]) -> Tensor:
-        lengths = torch.tensor([len(row) for row in ids])
-        longest = int(lengths.max())
-        tokens = torch.tensor(
-            [row + [self._layout.pad_token] * (longest - len(row)) for row in ids], device=self._device
-        )
-        mask = (torch.arange(longest) < lengths[:, None]).to(self._device)
-        hidden: Tensor = self._module(tokens, None if int(lengths.min()) == longest else mask)
-        pooled = self._pool(hidden, mask, lengths)
-        return normalize(pooled, dim=1) if self._layout.normalised else pooled
-
-    def _pool(self, hidden: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-        match self._layout.pooling:
-            case "cls":
-                return hidden[:, 0]
-            case "max":
-                return hidden.masked_fill(~mask[:, :, None], -torch.inf).amax(1)
-            case "mean":
-                return (hidden * mask[:, :, None]).sum(1) / lengths[:, None].to(self._device)
+        return embed_tokens(self._module, self._layout, ids, self._device)
 
     def _tokens(self, inputs: Arrays) -> list[list[int]]:
         check_inputs(inputs, self.inputs, self.max_rows)
@@ -99,6 +82,27 @@ class EncoderRunner:
                     f"text in row {row} has {len(encoding.ids)} tokens, at most {self.max_tokens} are read; "
                     "shorten it, or split it and send the parts as rows"
                 )
+
+
+def embed_tokens(module: nn.Module, layout: EncoderLayout, ids: list[list[int]], device: torch.device) -> Tensor:
+    """Embeddings [rows, width] of rows of tokens; gradients pass."""
+    lengths = torch.tensor([len(row) for row in ids])
+    longest = int(lengths.max())
+    tokens = torch.tensor([row + [layout.pad_token] * (longest - len(row)) for row in ids], device=device)
+    mask = (torch.arange(longest) < lengths[:, None]).to(device)
+    hidden: Tensor = module(tokens, None if int(lengths.min()) == longest else mask)
+    pooled = _pool(layout, hidden, mask, lengths)
+    return normalize(pooled, dim=1) if layout.normalised else pooled
+
+
+def _pool(layout: EncoderLayout, hidden: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+    match layout.pooling:
+        case "cls":
+            return hidden[:, 0]
+        case "max":
+            return hidden.masked_fill(~mask[:, :, None], -torch.inf).amax(1)
+        case "mean":
+            return (hidden * mask[:, :, None]).sum(1) / lengths[:, None].to(hidden.device)
 
 
 def _decode(row: int, text: Any) -> str:

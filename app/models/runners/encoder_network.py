@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from app.errors import InvalidInput
 from app.models.bert import Bert, BertConfig
 from app.models.runners.encoder_layout import read_json
+from app.models.stored_layers import read_forms, restore
 
 
 def load_network(directory: Path, device: torch.device) -> tuple[nn.Module, int]:
@@ -37,6 +38,7 @@ def _load_bert(directory: Path, config: BertConfig, device: torch.device) -> Ber
         raise InvalidInput(f"{directory / 'model.safetensors'} cannot be read: {error}") from error
     # A checkpoint of a model with a head on top has the encoder under its name.
     weights = {name.removeprefix("bert."): tensor for name, tensor in weights.items()}
+    weights = restore(module, weights, read_forms(directory))
     wanted = module.state_dict().keys()
     missing = sorted(wanted - weights.keys())
     if missing:
@@ -45,7 +47,19 @@ def _load_bert(directory: Path, config: BertConfig, device: torch.device) -> Ber
     return module.eval().requires_grad_(False)
 
 
-class _Library(nn.Module):
+def untrained_network(directory: Path) -> nn.Module:
+    """The module that `load_network` fills, without weights: for those that a checkpoint of a training run has."""
+    told = read_json(directory / "config.json")
+    try:
+        return Bert(BertConfig.model_validate(told))
+    except ValidationError:
+        from transformers import AutoConfig, AutoModel
+
+        model: Any = AutoModel.from_config(AutoConfig.from_pretrained(directory, local_files_only=True))
+        return LibraryEncoder(model.float())
+
+
+class LibraryEncoder(nn.Module):
     """A model of the library with the call of ours."""
 
     def __init__(self, model: Any) -> None:
@@ -73,4 +87,4 @@ def _load_by_library(directory: Path, device: torch.device) -> tuple[nn.Module, 
         raise InvalidInput(f"{directory} is no encoder that transformers can load: {error}") from error
     if getattr(model.config, "is_encoder_decoder", False):
         raise InvalidInput(f"{directory} is an encoder and a decoder; this runner serves encoders alone")
-    return _Library(model.to(device)).eval().requires_grad_(False), int(model.config.hidden_size)
+    return LibraryEncoder(model.to(device)).eval().requires_grad_(False), int(model.config.hidden_size)

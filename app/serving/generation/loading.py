@@ -11,7 +11,7 @@ from app.config import settings
 from app.domain.generation import Prompt, Sampling
 from app.errors import Unavailable
 from app.models.generation.options import EngineOptions
-from app.protocol.openai_requests import ModelLimits
+from app.protocol.sampling import ModelLimits
 from app.serving.generation.args import GeneratorArgs
 from app.serving.generation.hub import Hub
 from app.serving.replica import device_of

@@ -17,18 +17,16 @@ import logging
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from app.access.gate import Caller
 from app.clock import Clock, SystemClock
-from app.domain.account import request_account
 from app.domain.generation import Prompt
-from app.errors import NotFound, Unavailable
 from app.protocol.messages import InferRequest, InferResponse, ModelSignature
 from app.protocol.model_statistics import ModelCounts
-from app.protocol.openai_requests import ModelLimits
+from app.protocol.sampling import ModelLimits
 from app.serving.answering import Answered
+from app.serving.booked_model import BookedModel
 from app.serving.generation.args import GeneratorArgs
 from app.serving.generation.governing import EngineSteps, open_governing
 from app.serving.generation.hub import Hub
@@ -36,7 +34,6 @@ from app.serving.generation.loading import fingerprint, limits_of, warm_up
 from app.serving.generation.session import Parts, Session
 from app.serving.generation.tensors import INPUTS, OUTPUTS, TokensAndSampling, read_prompts, response_of
 from app.serving.receipts import Receipt
-from app.serving.usage import Usage
 from app.telemetry.generation import Asked, GenerationMeter
 from app.telemetry.tracing import Carrier
 
@@ -52,14 +49,13 @@ Charge = Callable[[Caller, Receipt], None]
 
 _log = logging.getLogger("ray.serve")
 
-_TENANTS = 1024  # whose accounts are kept ready
 _LONG_TEXT_CHARS = 16_384
 """Texts longer than this are tokenized beside the event loop: it takes milliseconds."""
 _TICK_S = 10.0
 """After so long without a token whoever waits for one looks up, and may tell its client that it is still there."""
 
 
-class GenerationModel:
+class GenerationModel(BookedModel[GeneratorArgs]):
     """One model version and its engine. Used from one event loop."""
 
     def __init__(
@@ -72,13 +68,9 @@ class GenerationModel:
         clock: Clock | None = None,
     ) -> None:
         """`charge` counts what a caller's request took, by its receipt."""
-        self.args, self.counts = args, counts
-        self._client, self._load, self.charge = client, load, charge
         self._clock = clock or SystemClock()
-        self.usage = Usage(self._clock)
-        """When it was asked."""
-        # Lets one tenant's requests have one account object: the ring knows it again without looking it up.
-        self.account_of = lru_cache(_TENANTS)(lambda tenant: request_account(tenant, args.name, args.version))
+        super().__init__(args, client, self._clock)
+        self.counts, self._load, self.charge = counts, load, charge
         self._signature = ModelSignature.of(args.name, args.version, INPUTS, OUTPUTS)
         self._codec = ThreadPoolExecutor(1, thread_name_prefix="codec")
         self._numbers = itertools.count()
@@ -87,11 +79,6 @@ class GenerationModel:
         self._parts: Parts | None = None
         self._ticking: asyncio.Task[None] | None = None
         self.fingerprint = ""
-
-    @property
-    def label(self) -> str:
-        """Name and version for people: `pycoder@1`."""
-        return self.args.label
 
     @property
     def ready(self) -> bool:
@@ -107,25 +94,20 @@ class GenerationModel:
     def generator(self) -> "Generator":
         """Raises Unavailable before it is loaded, and once it is closed."""
         if self._generator is None or self._parts is None:
-            raise self._unavailable()
+            raise self.unavailable()
         return self._generator
 
     @property
     def parts(self) -> Parts:
         """Raises Unavailable before it is loaded, and once it is closed."""
         if self._parts is None:
-            raise self._unavailable()
+            raise self.unavailable()
         return self._parts
 
     @property
     def limits(self) -> ModelLimits:
         """What it allows, and how it generates where a request does not say."""
         return limits_of(self.args, self.generator)
-
-    def check_version(self, version: str) -> None:
-        """Raises NotFound unless `version` is the one served; an empty one stands for it."""
-        if not self.args.is_meant(version):
-            raise NotFound(f"{self.args.name} has no version {version!r} here; {self.args.version} is served")
 
     async def load(self) -> None:
         """Load weights and engine and generate a little; charged to `load` from the birth of this process."""
@@ -223,11 +205,6 @@ class GenerationModel:
         asked = Asked.of("text_completion", self.args.name, self.label, len(prompts), prompts[0][1], stream)
         return self.session(asked, prompts, Caller(tenant or self.args.tenant), carrier, False), len(prompts)
 
-    def stats(self) -> dict[str, float]:
-        """When it was asked (`Usage.stats`), and what its process was charged for the load and for staying warm."""
-        charged = self._client.charged
-        return self.usage.stats() | {"load_uj": float(charged.load_uj), "warm_uj": float(charged.warm_uj)}
-
     def close(self) -> None:
         """Stop the engine and leave the meter; safe to call twice."""
         if self._ticking and not self._ticking.get_loop().is_closed():
@@ -238,9 +215,6 @@ class GenerationModel:
             parts.meter.close()
         self._codec.shutdown(wait=False)
         self._client.close()
-
-    def _unavailable(self) -> Unavailable:
-        return Unavailable(f"{self.label} is not loaded; try again in a moment")
 
     async def _tick(self, hub: Hub) -> None:
         while True:

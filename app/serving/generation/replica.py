@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from ray import serve
 
 from app.access.gate import Gate
-from app.domain.account import warm_account
-from app.errors import Unavailable
 from app.metering.access_feed import open_gate
 from app.protocol.model_statistics import ModelCounts
 from app.serving.admission import Admission
+from app.serving.booked_model import open_client
 from app.serving.generation.args import GeneratorArgs
 from app.serving.generation.grpc_door import GeneratorGrpcDoor
 from app.serving.generation.loading import load
@@ -23,21 +22,17 @@ from app.serving.generation.openai import handlers_of
 from app.serving.http_door import HttpDoor
 from app.serving.openai_door import OpenAIDoor, TwoDoors
 from app.serving.own_process import settle_in
+from app.serving.warm_replica import WarmReplica
 
 if TYPE_CHECKING:
     from app.metering.client import WorkClient
 
 
-def open_client(args: GeneratorArgs) -> "WorkClient":
-    """Join the books as the keeper of a warm model."""
-    from app.metering.client import WorkClient
-    from app.metering.devices import visible_accelerators
-
-    return WorkClient.open(warm_account(args.name, args.version), devices=visible_accelerators())
-
-
-class GeneratorReplica(GeneratorGrpcDoor):
+class GeneratorReplica(GeneratorGrpcDoor, WarmReplica):
     """Answers once `load` has returned."""
+
+    model: GenerationModel
+    counts: ModelCounts
 
     def __init__(
         self,
@@ -51,7 +46,6 @@ class GeneratorReplica(GeneratorGrpcDoor):
         self.counts = ModelCounts()
         client = self.admission.counted(open_client(args))
         self.model = GenerationModel(args, client, load, self.admission.charge, self.counts)
-        self._rested_at = -1
         handlers = handlers_of(self.model)
         self.http = TwoDoors(
             HttpDoor(self.model, self.counts, self.admission),
@@ -62,29 +56,8 @@ class GeneratorReplica(GeneratorGrpcDoor):
         """Bring the model into service."""
         await self.model.load()
 
-    async def wake(self) -> None:
-        """Nothing: whoever is answered has woken the model."""
-
-    async def let_sleep(self) -> None:
-        """Ask to be put to sleep, as soon as nobody is served any more; the next request takes that back."""
-        self._rested_at = self.counts.success.count
-
-    def record_autoscaling_stats(self) -> dict[str, float]:
-        """What Serve's autoscaling policy (autoscale.py) hears of this replica; see `ModelReplica`."""
-        return self.model.stats() | {"sleep_wanted": float(self._rested_at == self.counts.success.count)}
-
-    def check_health(self) -> None:
-        """Raises Unavailable when the model does not answer any more."""
-        if not self.model.ready:
-            raise Unavailable(f"{self.model.label} is not loaded")
-
     def __serve_build_asgi_app__(self) -> TwoDoors:
         return self.http
-
-    def __del__(self) -> None:
-        # Absent when `__init__` failed.
-        if "model" in self.__dict__:
-            self.model.close()
 
 
 @serve.ingress()

@@ -13,16 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from app.domain.generation import Sampling
 from app.errors import InvalidInput
-from app.protocol.openai_requests import ModelLimits
-
-USUAL_TOKENS = 16
-"""New tokens where neither the request nor the model says how many."""
+from app.protocol.sampling import MAX_STOPS, SEED, TEMPERATURE, TOP_K, TOP_P, USUAL_TOKENS, ModelLimits, Wish
 
 _OF_THE_PROTOCOL = frozenset(
     {"binary_data_output", "priority", "timeout", "sequence_id", "sequence_start", "sequence_end"}
 )
 """Parameters that clients of Triton send and that mean nothing to a sampler."""
-_MAX_STOPS = 4
 
 
 class SamplingParameters(BaseModel):
@@ -31,10 +27,10 @@ class SamplingParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     max_tokens: int | None = Field(default=None, ge=1)
-    temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
-    top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
-    top_k: int | None = Field(default=None, ge=0)
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    temperature: float | None = Field(default=None, ge=TEMPERATURE[0], le=TEMPERATURE[1], allow_inf_nan=False)
+    top_p: float | None = Field(default=None, ge=TOP_P[0], le=TOP_P[1], allow_inf_nan=False)
+    top_k: int | None = Field(default=None, ge=TOP_K[0], le=TOP_K[1])
+    seed: int | None = Field(default=None, ge=SEED[0], le=SEED[1])
     stop: tuple[str, ...] = ()
     """A text, or over HTTP a list of up to four."""
 
@@ -42,8 +38,8 @@ class SamplingParameters(BaseModel):
     @classmethod
     def _as_texts(cls, value: object) -> object:
         texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-        if isinstance(texts, tuple) and (len(texts) > _MAX_STOPS or "" in texts):
-            raise ValueError(f"up to {_MAX_STOPS} texts that are not empty")
+        if isinstance(texts, tuple) and (len(texts) > MAX_STOPS or "" in texts):
+            raise ValueError(f"up to {MAX_STOPS} texts that are not empty")
         return texts
 
     @classmethod
@@ -61,11 +57,5 @@ class SamplingParameters(BaseModel):
     def sampling(self, limits: ModelLimits, prompt_tokens: int) -> Sampling:
         """How to continue a prompt of so many tokens."""
         usual = min(limits.max_tokens or USUAL_TOKENS, max(1, limits.context_tokens - prompt_tokens))
-        return Sampling(
-            max_tokens=self.max_tokens or usual,
-            temperature=limits.temperature if self.temperature is None else self.temperature,
-            top_p=limits.top_p if self.top_p is None else self.top_p,
-            top_k=limits.top_k if self.top_k is None else self.top_k,
-            seed=self.seed,
-            stop=self.stop,
-        )
+        wish = Wish(self.temperature, self.top_p, self.top_k, self.seed, self.stop)
+        return limits.sampling(wish, self.max_tokens or usual)

@@ -192,11 +192,15 @@ class Session:
     def _end(self, error: Exception | None = None) -> Receipt:
         """All that is left to do, once."""
         self._is_over = True
-        served = self._served
+        served, has_ended = self._served, self._running.has_ended
         self._cached = self._running.cached_tokens
         served.output_tokens, served.cached_tokens = self.completion_tokens, sum(self._cached)
         served.finish_reasons = tuple(finish or "error" for finish in self._running.finishes)
         self._running.close()
+        if has_ended:
+            # Where its work was opened after the engine's yes, the engine may have been done with it before that.
+            for prompt in self._prompts:
+                self._parts.books.ended(prompt.id)
         receipt = self.receipt()
         if "prefill_uj" in receipt:
             served.prefill_uj, served.decode_uj = int(receipt["prefill_uj"]), int(receipt["decode_uj"])

@@ -9,15 +9,12 @@ from app.domain.generation import Sampling
 from app.domain.tensor import Datatype, TensorSpec
 from app.errors import InvalidInput
 from app.protocol.messages import InferRequest, InferResponse, Parameter
-from app.protocol.openai_requests import ModelLimits
+from app.protocol.sampling import MAX_SEQUENCES, ModelLimits
 from app.protocol.tensors import bytes_array
 from app.serving.generation.sampling import SamplingParameters
 
 INPUTS = (TensorSpec("prompt", Datatype.BYTES, (-1,)),)
 OUTPUTS = (TensorSpec("text", Datatype.BYTES, (-1,)), TensorSpec("finish_reason", Datatype.BYTES, (-1,)))
-
-MAX_PROMPTS = 128
-"""Of one request."""
 
 TokensAndSampling = tuple[Sequence[int], Sampling]
 
@@ -25,8 +22,8 @@ TokensAndSampling = tuple[Sequence[int], Sampling]
 def texts_of(request: InferRequest) -> list[str]:
     """The prompts of a request."""
     prompts = request.inputs["prompt"].reshape(-1).tolist()
-    if not 1 <= len(prompts) <= MAX_PROMPTS:
-        raise InvalidInput(f"prompt must have 1 to {MAX_PROMPTS} elements, got {len(prompts)}; send several requests")
+    if not 1 <= len(prompts) <= MAX_SEQUENCES:
+        raise InvalidInput(f"prompt must have 1 to {MAX_SEQUENCES} elements, got {len(prompts)}; send several requests")
     return [_text(raw) for raw in prompts]
 
 

@@ -47,11 +47,17 @@ def test_versions_are_told_without_importing_what_they_are_of(call: Callable[...
 def test_train_ends_with_the_status_of_the_run(
     call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = ModuleType("app.training.run")
-    run.main = lambda path, measure: 1 if path.name == "bad.yaml" else 0  # type: ignore[attr-defined]
+    run, gone_on = ModuleType("app.training.run"), []
+
+    def main(path: Path, measure: object, of: str) -> int:
+        gone_on.append(of)
+        return 1 if path.name == "bad.yaml" else 0
+
+    run.main = main  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "app.training.run", run)
     assert call("train", tmp_path / "good.yaml").exit_code == 0
-    assert call("train", tmp_path / "bad.yaml").exit_code == 1
+    assert call("train", tmp_path / "bad.yaml", "--run", "digits-1").exit_code == 1
+    assert gone_on == ["", "digits-1"]
 
 
 def test_the_reference_is_current() -> None:

@@ -58,7 +58,7 @@ def test_an_observation_weighs_by_its_relative_error():
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 1e3), st.floats(0, 1e3), st.floats(1e-3, 1e6)), min_size=1, max_size=60))
+@given(st.lists(st.tuples(st.floats(0, 1e3), st.floats(0, 1e3), st.floats(1e-3, 1e6)), min_size=1, max_size=20))
 def test_coefficients_are_never_negative_nor_nan(observations):
     fit = NonNegativeFit(2, memory=50)
     for first, second, value in observations:

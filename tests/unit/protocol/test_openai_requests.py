@@ -8,7 +8,8 @@ from app.domain.generation import Sampling
 from app.protocol.openai_errors import WireFault
 from app.protocol.openai_messages import Message
 from app.protocol.openai_prompts import check_vocabulary
-from app.protocol.openai_requests import ChatRequest, CompletionRequest, ModelLimits
+from app.protocol.openai_requests import ChatRequest, CompletionRequest
+from app.protocol.sampling import ModelLimits
 
 CHAT = {"model": "pycoder", "messages": [{"role": "user", "content": "hi"}]}
 COMPLETION = {"model": "pycoder", "prompt": "def "}

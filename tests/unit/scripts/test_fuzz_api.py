@@ -32,13 +32,17 @@ def test_a_models_requests_have_its_inputs_in_a_size_that_their_data_fill(fuzz_a
 
 def test_names_in_paths_are_those_of_the_models_and_one_that_is_unknown(fuzz_api):
     from app.protocol.openapi import model_paths
+    from app.protocol.openapi_openai import openai_schemas
 
-    document = fuzz_api.sharpened(json.loads(json.dumps({"paths": model_paths()})), {"minilm": METADATA})
+    described = json.loads(json.dumps({"paths": model_paths(), "components": {"schemas": openai_schemas()}}))
+    document = fuzz_api.sharpened(described, {"minilm": METADATA})
     infer = document["paths"]["/v2/models/{model_name}/versions/{model_version}/infer"]
     schemas = {parameter["name"]: parameter["schema"] for parameter in infer["parameters"]}
     assert schemas["model_name"]["enum"] == ["minilm", "other"]
     assert schemas["model_version"]["enum"] == ["1", "77"]
     assert "/v2/models/minilm/infer" in document["paths"]
+    chat = document["components"]["schemas"]["ChatRequest"]["properties"]
+    assert chat["model"]["enum"] == ["minilm", "other"]
 
 
 def test_cases_are_counted_by_operation(fuzz_api, tmp_path):

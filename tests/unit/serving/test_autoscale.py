@@ -26,6 +26,7 @@ class Served:
     ready_s: float | None = None
     ongoing: int = 0
     load_s: float = 4.0
+    tick_s: float = 0.1
     up_s: float | None = None
     told: dict = field(default_factory=dict)
 
@@ -43,14 +44,14 @@ class Served:
     def run(self, seconds, waiting=False):
         until_s = self.now_s + seconds
         while self.now_s < until_s - 1e-6:
-            self.now_s += 0.1
+            self.now_s += self.tick_s
             running = self.ready_s is not None and self.now_s >= self.ready_s - 1e-3
             if running and not self.told:
                 self.told = {"asked": 0.0, "busy_from_s": 0.0, "idle_from_s": self.now_s, "sleep_wanted": 0.0}
                 self.told |= {"load_uj": 600e6, "warm_uj": 0.0, "idle_s": 0.0}
             if running:
-                self.told["idle_s"] += 0.1
-                self.told["warm_uj"] += 0.1 * 70e6
+                self.told["idle_s"] += self.tick_s
+                self.told["warm_uj"] += self.tick_s * 70e6
             if waiting:
                 continue
             wanted, _ = self.policy(self.context(running))
@@ -134,7 +135,7 @@ def test_a_replica_on_its_way_is_not_called_back(served):
 
 
 def test_asked_by_the_clock_it_is_loaded_ahead(served):
-    served.policy = KeepAlivePolicy(cold_price=3, first_break_even_s=20)
+    served.policy, served.tick_s = KeepAlivePolicy(cold_price=3, first_break_even_s=20), 0.5
     for _ in range(12):
         served.ask()
         served.run(100)

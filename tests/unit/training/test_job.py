@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from app.errors import InvalidInput
-from app.training.job import Target, TrainJob, load_job, parse_job
+from app.training.job import TrainJob, load_job, parse_job
+from app.training.parts import Budget, Target
 
 JOBS = Path(__file__).parents[3] / "deployments" / "jobs"
 
@@ -25,7 +26,12 @@ def mistakes_in(job: Any) -> list[str]:
     return [line.removeprefix("  - ") for line in lines] or [head]
 
 
-@pytest.mark.parametrize("path", sorted(JOBS.glob("*.yaml")), ids=lambda path: path.name)
+TRAINING = [
+    path for path in sorted(JOBS.glob("*.yaml")) if yaml.safe_load(path.read_text()).get("kind", "train") == "train"
+]
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.name)
 def test_the_jobs_that_ship_are_right(path: Path) -> None:
     job = load_job(path)
     assert job.publish is not None
@@ -36,7 +42,7 @@ def test_three_mistakes_are_named_together_with_value_and_bound() -> None:
     assert mistakes_in(raw(epochs=0, workers="two", batch_size=-1)) == [
         "epochs: must be >= 1, got 0",
         "batch_size: must be >= 1, got -1",
-        "workers: must be a valid integer, unable to parse string as an integer, got 'two'",
+        "workers: must be a number from 1 to 1024, or min and max, got 'two'",
     ]
 
 
@@ -53,7 +59,7 @@ def test_unknown_keys_are_answered_with_the_nearest_at_that_place() -> None:
 
 def test_a_key_like_no_other_is_answered_with_all_that_there_are() -> None:
     (found,) = mistakes_in(raw(target={"metric": "accuracy", "at_least": 0.9, "zzz": 1}))
-    assert found == "target.zzz: unknown key; remove it, or use one of metric, at_least, at_most, below"
+    assert found == "target.zzz: unknown key; remove it, or use one of metric, at_least, at_most, below, stop"
 
 
 def test_missing_keys_are_named() -> None:
@@ -78,12 +84,13 @@ def test_a_model_that_does_not_fit_its_data_is_refused() -> None:
 
 
 def test_unknown_architectures_and_sources_are_answered_with_the_known() -> None:
-    found = mistakes_in(raw(model={"architecture": "rnn"}, data={"source": "builtin:mnist"}))
-    assert found == [
-        "model: 'architecture' must be one of 'mlp', 'cnn', 'llama', got {'architecture': 'rnn'}",
-        "data.source: must be one of builtin:digits, builtin:seed-regression, builtin:stdlib-source, "
-        "got 'builtin:mnist'",
-    ]
+    first, second = mistakes_in(raw(model={"architecture": "gan"}, data={"source": "builtin:mnist"}))
+    assert first == (
+        "model: 'architecture' must be one of 'mlp', 'cnn', 'rnn', 'gru', 'lstm', 'transformer', 'module', 'llama', "
+        "'transformers', got {'architecture': 'gan'}"
+    )
+    assert second.startswith("data.source: must be one of builtin:digits, ")
+    assert second.endswith("builtin:stdlib-docstrings, or parquet:URL, got 'builtin:mnist'")
 
 
 def test_too_many_convolutions_are_refused() -> None:
@@ -120,12 +127,13 @@ def pycoder(**changes: Any) -> dict[str, Any]:
 
 def test_texts_rows_losses_and_metrics_that_do_not_fit_are_named() -> None:
     assert mistakes_in(raw(data={"source": "builtin:stdlib-source"})) == [
-        "model: builtin:stdlib-source gives texts, which a cnn cannot read; use architecture llama",
+        "model: builtin:stdlib-source gives texts, which a cnn cannot read; use architecture llama or transformers",
         "loss: builtin:stdlib-source needs next_token, got 'cross_entropy'",
         "target.metric: builtin:stdlib-source is measured by bits_per_byte, got 'accuracy'",
     ]
-    assert mistakes_in(pycoder(data={"source": "builtin:digits"}, publish={"name": "x", "format": "torch_export"})) == [
-        "model: builtin:digits gives rows of numbers; a llama takes one of builtin:stdlib-source",
+    assert mistakes_in(pycoder(data={"source": "builtin:digits"})) == [
+        "model: builtin:digits gives rows of numbers; a llama takes one of builtin:stdlib-source, "
+        "builtin:stdlib-docstrings",
         "loss: builtin:digits needs cross_entropy, got 'next_token'",
         "target.metric: builtin:digits is measured by accuracy, got 'bits_per_byte'",
         f"epoch_steps: builtin:digits is learned in whole passes, got {pycoder()['epoch_steps']}; remove it",
@@ -173,3 +181,81 @@ def test_a_target_is_a_bound_of_either_kind(
 def test_a_target_has_one_bound(target: dict[str, Any]) -> None:
     (found,) = mistakes_in(raw(target=target))
     assert found.startswith("target: needs one of at_least, at_most and below, and no more, got {")
+
+
+def test_five_faults_of_every_kind_are_named_together() -> None:
+    assert mistakes_in(
+        raw(
+            epochs=0,
+            budget={"kwh": -1},
+            worker=2,
+            strategy="fsdp",
+            precision="float16",
+            model={"architecture": "gru", "steps": 8, "features": 4},
+        )
+    ) == [
+        "epochs: must be >= 1, got 0",
+        "budget.kwh: must be > 0.0, got -1",
+        "worker: unknown key; did you mean workers?",
+        "model: builtin:digits has 64 values per row, the model takes 32",
+        "precision: float16 needs its loss scaled by what all shards say, which fsdp does not do; use bfloat16",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"workers": {"min": 3, "max": 2}}, "workers: min = 3 must be <= max = 2"),
+        ({"workers": 0}, "workers: must be a number from 1 to 1024, or min and max, got 0"),
+        ({"budget": {}}, "budget: needs one of kwh, gco2e and hours"),
+        ({"accumulation": 9}, "accumulation: 9 passes of a batch of 8 rows; use at most 8"),
+        ({"optimiser": {"momentum": 0.9}}, "optimiser.momentum: adam has its own, got 0.9"),
+        ({"tensor_parallel": 2}, "tensor_parallel: the layers of a cnn are not divided"),
+        (
+            {"model": {"architecture": "module", "code": "a.b:C", "shape": [64], "outputs": 10}},
+            "publish.format: code of yours is published as torch_export",
+        ),
+        ({"model": {"architecture": "transformers"}}, "model: needs one of source and config, and no more"),
+    ],
+)
+def test_each_contradiction_is_named_with_what_to_do(changes: dict[str, Any], fault: str) -> None:
+    (found,) = mistakes_in(raw(**changes))
+    assert found.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"workers": {"min": 1, "max": 2}}, "workers: 1 to 2 workers cannot change while tensor_parallel = 2"),
+        ({"workers": 3}, "tensor_parallel: 2 does not divide workers = 3"),
+        ({"workers": 4}, "strategy: 2 copies of 2 workers each need fsdp, got 'ddp'"),
+        ({"compile": "dynamic"}, "compile: 'dynamic' does not go with tensor_parallel = 2"),
+        (
+            {"model": {"architecture": "mlp", "sizes": [64, 33, 10]}},
+            "tensor_parallel: 2 does not divide model.sizes [33]",
+        ),
+    ],
+)
+def test_layers_are_divided_only_where_that_can_work(changes: dict[str, Any], fault: str) -> None:
+    mlp = {"architecture": "mlp", "sizes": [64, 32, 10]}
+    (found,) = mistakes_in(raw(**{"tensor_parallel": 2, "workers": 2, "model": mlp, **changes}))
+    assert found.startswith(fault)
+
+
+def test_an_encoder_needs_weights_and_a_loss_that_fits_pairs() -> None:
+    assert mistakes_in(raw(data={"source": "builtin:stdlib-docstrings"}, target=None)) == [
+        "model: builtin:stdlib-docstrings gives pairs of texts, which a cnn without weights cannot compare; use "
+        "architecture transformers with the source of an encoder",
+        "loss: builtin:stdlib-docstrings needs contrastive, got 'cross_entropy'",
+    ]
+
+
+def test_what_a_step_learns_from_does_not_depend_on_how_many_workers_there_are() -> None:
+    job = parse_job(raw(workers={"min": 1, "max": 4}, batch_size=8), "test")
+    assert (job.step_rows, str(job.workers), job.workers.elastic) == (32, "1 to 4 workers", True)
+    assert parse_job(raw(workers=2, batch_size=8), "test").step_rows == 16
+
+
+def test_a_budget_in_kilowatt_hours_is_exact_in_microjoules() -> None:
+    assert Budget(kwh=0.001).energy_uj == 3_600_000_000  # 3.6 MJ are a kilowatt hour
+    assert Budget(hours=1).energy_uj is None

@@ -2,10 +2,11 @@
 
 import pytest
 
+from app.engine.job_report import CurveRow, JobReport, WorkerReport
 from app.engine.views import DeviceStatus, Status
 from app.models.card import EnergyCard
 from app.training.power import PowerSample, ServerRow, sample_of, servers
-from app.training.summary import TrainResult, formula_lines, summary
+from app.training.summary import TrainResult, formula_lines, report_lines, summary
 from app.units import NS_PER_S
 
 
@@ -114,3 +115,61 @@ def test_a_run_without_a_meter_says_that_its_energy_is_unknown() -> None:
     nothing = EnergyCard(energy_uj=0, carbon_ugco2e=0, grade="none", source="none")
     lines = summary(result(energy=nothing, attempts_uj={}), formulas=False)
     assert lines[1] == "energy: unknown; no meter was there"
+
+
+def report(**changes: object) -> JobReport:
+    known = {
+        "run": "seed-1",
+        "job": "seed",
+        "tenant": "default",
+        "kind": "train",
+        "finished": True,
+        "started_s": 0.0,
+        "seconds": 10.0,
+        "attempts": 2,
+        "epochs": 5,
+        "energy_uj": 60_000_000,
+        "carbon_ugco2e": 8_000,
+        "grade": "counter",
+        "source": "ledger",
+        "lost_uj": 0,
+        "restart_uj": 0,
+        "metrics": {"r2": 0.95},
+        "utilisation": 0.625,
+        "scheduling_efficiency": 0.5,
+        "energy_utilisation": None,
+        "compression_ratio": None,
+        "embodied_ugco2e": 0,
+        "sci_per_epoch_ugco2e": 1_600.0,
+        "sci_per_model_ugco2e": 8_000.0,
+        "curve": tuple(
+            CurveRow(
+                epoch=epoch,
+                attempt=1,
+                spent_uj=epoch * 12_000_000,
+                energy_uj=1,
+                metrics={"r2": 0.9 + epoch / 100},
+            )
+            for epoch in range(1, 6)
+        ),
+        "workers": (
+            WorkerReport(worker=0, energy_uj=1, step_s=5.0, waiting_s=0.5, waiting_uj=250_000),
+            WorkerReport(worker=1, energy_uj=1, step_s=5.0, waiting_s=1.5, waiting_uj=750_000),
+        ),
+    }
+    return JobReport.model_validate({**known, **changes})
+
+
+def test_the_report_tells_ratios_sci_waiting_and_what_each_quarter_of_the_epochs_cost() -> None:
+    assert report_lines(report()) == [
+        "utilisation 62.5%, scheduling efficiency 50.0%",
+        "SCI (operational): 1.6 mgCO2e per epoch, 8 mgCO2e per model",
+        "workers waited 2.0 s for slower ones, which took 1 J",
+        "energy to accuracy: 24 J: r2 0.9200; 36 J: r2 0.9300; 48 J: r2 0.9400; 60 J: r2 0.9500 "
+        "(`joulekeeper jobs report seed-1` has all)",
+    ]
+
+
+def test_a_report_without_a_meter_has_neither_sci_nor_a_curve_of_joules() -> None:
+    nothing = {"energy_uj": 0, "sci_per_epoch_ugco2e": None, "sci_per_model_ugco2e": None, "workers": ()}
+    assert report_lines(report(**nothing)) == ["utilisation 62.5%, scheduling efficiency 50.0%"]

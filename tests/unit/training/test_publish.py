@@ -32,7 +32,16 @@ def published(job: TrainJob, root: Path) -> torch.nn.Module:
     checkpoint.mkdir()
     save_file(module.state_dict(), checkpoint / "model.safetensors")
     data = load_data(job.data.source, test_share=job.data.test_share, seed=job.data.seed).card
-    card = card_of(job, job.publish, run="x-1", metrics={"a": 1.0}, data=data, energy=ENERGY, clock=ManualClock())
+    card = card_of(
+        job,
+        job.publish,
+        checkpoint=checkpoint,
+        run="x-1",
+        metrics={"a": 1.0},
+        data=data,
+        energy=ENERGY,
+        clock=ManualClock(),
+    )
     assert publish(open_repository(RepositorySettings(str(root / "models"))), job.publish, job, checkpoint, card) == "1"
     return module
 

@@ -7,16 +7,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer, models
 from torch.optim import SGD, AdamW
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from app.clock import ManualClock
 from app.domain.account import job_account
+from app.errors import InvalidInput
 from app.models.card import EnergyCard
 from app.models.repository import ModelRepository, RepositorySettings, open_repository
 from app.training.fabric import SoloFabric
-from app.training.job import Optimiser, TrainJob, parse_job
+from app.training.job import TrainJob, parse_job
 from app.training.optimiser import build_optimiser, set_rate
+from app.training.parts import Optimiser
 from app.training.phases import Phases
 from app.training.publish import card_of, publish
 from app.training.texts import load_texts
@@ -59,7 +62,16 @@ def published(training: TrainJob, checkpoint: Path, root: Path) -> ModelReposito
     assert training.publish is not None
     data = load_texts("builtin:stdlib-source", test_share=0.2, seed=3).card
     energy = EnergyCard(energy_uj=7, carbon_ugco2e=1, grade="counter", source="ledger")
-    card = card_of(training, training.publish, run="x-1", metrics={}, data=data, energy=energy, clock=ManualClock())
+    card = card_of(
+        training,
+        training.publish,
+        checkpoint=checkpoint,
+        run="x-1",
+        metrics={},
+        data=data,
+        energy=energy,
+        clock=ManualClock(),
+    )
     repository = open_repository(RepositorySettings(str(root)))
     publish(repository, training.publish, training, checkpoint, card)
     return repository
@@ -135,6 +147,37 @@ def test_what_is_published_is_a_checkpoint_that_transformers_loads(tmp_path: Pat
     with torch.inference_mode():
         loss = float(model(input_ids=tokens, labels=tokens).loss)
     assert loss == pytest.approx(outcome["metrics"]["loss"], abs=0.5)
+
+
+def test_a_model_of_the_library_starts_from_its_configuration_and_another_goes_on_with_it(tmp_path: Path) -> None:
+    gpt = {"model_type": "gpt2", "vocab_size": 300, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    library = {"architecture": "transformers", "config": gpt, "context": 64}
+    training = job(model=library, epochs=2)
+    outcome, _ = run(training, tmp_path / "run")
+    assert outcome["metrics"]["loss"] < math.log(300)
+    again, lines = run(job(model=library, epochs=3), tmp_path / "run")
+    assert lines[0].startswith("tiny: attempt 1, resumed after epoch 2")
+    assert again["metrics"]["loss"] < outcome["metrics"]["loss"]
+
+    repository = published(job(model=library, epochs=3), tmp_path / "run" / "latest", tmp_path / "models")
+    with repository.open("tiny", "1") as (card, directory):
+        assert card.runner == "generator"
+        model = AutoModelForCausalLM.from_pretrained(directory)
+        tuned = {"architecture": "transformers", "source": str(directory), "context": 64}
+        after, _ = run(job(model=tuned, epochs=1, optimiser={"name": "adamw", "lr": 1e-5}), tmp_path / "tuned")
+    assert model.config.model_type == "gpt2"
+    # It goes on from the weights and the tokenizer: with hardly a step taken it is as good as it was.
+    assert after["metrics"]["loss"] == pytest.approx(again["metrics"]["loss"], rel=0.1)
+
+
+def test_a_source_whose_tokens_nobody_can_count_in_bytes_is_refused(tmp_path: Path) -> None:
+    directory = tmp_path / "words"
+    directory.mkdir()
+    Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).save(str(directory / "tokenizer.json"))
+    (directory / "config.json").write_text('{"model_type": "gpt2", "vocab_size": 1}')
+    library = {"architecture": "transformers", "source": str(directory), "context": 64}
+    with pytest.raises(InvalidInput, match="has no byte-level tokenizer"):
+        run(job(model=library), tmp_path / "run")
 
 
 def test_the_rate_warms_up_by_step_and_falls_by_epoch() -> None:

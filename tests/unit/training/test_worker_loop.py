@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from pyarrow.fs import LocalFileSystem
 from safetensors.torch import load_file
 
 from app.domain.account import Account, job_account
-from app.training.fabric import SoloFabric, count_attempt
+from app.training import stops
+from app.training.fabric import SoloFabric
 from app.training.job import TrainJob, parse_job
 from app.training.phases import Phases
 from app.training.worker import _finish_queued, train
@@ -29,6 +29,10 @@ class Slice:
         self.figures = figures
 
     def end(self) -> None: ...
+
+    @property
+    def booked_uj(self) -> int:
+        return self.figures.energy_uj if self.figures else 0
 
     def energy(self) -> Figures | None:
         return self.figures
@@ -124,9 +128,9 @@ def test_every_step_is_a_slice_weighing_its_samples_and_joules_are_told(tmp_path
     _, lines = run(job(epochs=1), SoloFabric(tmp_path), client)
     # 1347 rows to learn from: 21 batches of 64 and one of 3; setup, evaluate, checkpoint and progress weigh 1.
     assert client.weights == [1.0, *[64.0] * 21, 3.0, 1.0, 1.0, 1.0]
-    assert client.parts == [0, *[1] * 24, 0]  # setting up and telling belong to no epoch
-    # 22 steps of 2 J; 44 J over 1347 samples are 32.7 mJ; with setup, evaluate and checkpoint 50 J and 12.5 mg.
-    assert "2 J/step  32.7 mJ/sample  50 J/epoch  12.5 mgCO2e  (modelled, provisional)" in lines[1]
+    assert client.parts == [0, *[1] * 23, 0, 1]  # setting up and telling belong to no epoch
+    # 22 steps of 2 J; 44 J over 1347 samples are 32.7 mJ; with setup and evaluate 48 J and 12 mg.
+    assert "2 J/step  32.7 mJ/sample  48 J/epoch  12 mgCO2e  (modelled, provisional)" in lines[1]
 
 
 def test_a_finished_run_started_again_only_measures(tmp_path: Path) -> None:
@@ -137,9 +141,42 @@ def test_a_finished_run_started_again_only_measures(tmp_path: Path) -> None:
     assert len(lines) == 1
 
 
-def test_attempts_count_up_even_without_a_checkpoint(tmp_path: Path) -> None:
-    directory = str(tmp_path / "run" / "attempts")
-    assert [count_attempt(LocalFileSystem(), directory) for _ in range(3)] == [1, 2, 3]
+def test_a_target_that_stops_ends_the_job_with_the_first_epoch_that_reaches_it(tmp_path: Path) -> None:
+    fabric = SoloFabric(tmp_path)
+    target = {"metric": "accuracy", "at_least": 0.8, "stop": True}
+    outcome, lines = run(job(epochs=50, target=target, checkpoint_epochs=50), fabric)
+    reached = [report["epoch"] for report in fabric.reports if report["accuracy"] >= 0.8]
+    assert reached == [fabric.reports[-1]["epoch"]]
+    assert outcome["stopped"] == ""  # nothing is left to do
+    assert lines[-1] == f"tiny: ends after {reached[0]} epochs and 0 steps: the target accuracy >= 0.8 is reached"
+    assert (tmp_path / "latest" / "model.safetensors").exists()
+
+
+def test_checkpoints_come_within_an_epoch_when_asked_for(tmp_path: Path) -> None:
+    fabric = SoloFabric(tmp_path)
+    saved: list[tuple[int, int]] = []
+
+    def note(metrics: dict[str, Any], directory: Path | None) -> None:
+        if directory is not None:
+            saved.append((metrics["epoch"], metrics["step"]))
+
+    fabric.report = note  # type: ignore[method-assign]
+    run(job(epochs=2, checkpoint_steps=10), fabric)
+    assert saved == [(0, 10), (0, 20), (1, 0), (1, 10), (1, 20), (2, 0)]
+
+
+def test_a_budget_of_joules_ends_the_run_with_a_checkpoint_that_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Every slice tells 2 J: an epoch has 25 of them, so 150 J are used up in the third.
+    monkeypatch.setattr(stops, "_LOOK_EVERY_S", 0.0)
+    fabric = SoloFabric(tmp_path)
+    outcome, lines = run(job(epochs=50, budget={"kwh": 150 / 3.6e6}), fabric, Client(Figures(provisional=False)))
+    assert outcome["stopped"].startswith("the budget of 4.16667e-05 kWh (150 J) is used up")
+    assert outcome["position"]["epoch"] == 2
+    assert set(outcome["metrics"]) == {"loss", "accuracy"}
+    assert lines[-1].endswith(outcome["stopped"])
+    assert (tmp_path / "latest" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(("device", "waits"), [("cpu", False), ("cuda:1", True)])

@@ -4,6 +4,7 @@ import gc
 import random
 import threading
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,10 @@ def tokens(seed: int, count: int) -> tuple[int, ...]:
     return tuple(drawn.randrange(1, VOCABULARY) for _ in range(count))
 
 
+@lru_cache(256)
 def alone(directory: Path, prompt: tuple[int, ...], count: int) -> list[int]:
     """What transformers' own generate() gives, greedily, whatever the end token."""
-    model = reference(directory)
-    model.generation_config.eos_token_id = None
-    found = model.generate(torch.tensor([prompt]), max_new_tokens=count, do_sample=False)
+    found = reference(directory).generate(torch.tensor([prompt]), max_new_tokens=count, do_sample=False)
     return [int(token) for token in found[0, len(prompt) :]]
 
 

@@ -97,7 +97,7 @@ class Served:
 
     async def until(self, condition):
         """Let the loop go on until `condition` holds; fail rather than wait for ever."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.001)
 

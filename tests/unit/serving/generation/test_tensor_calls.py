@@ -67,14 +67,14 @@ def test_texts_are_generated_for_every_element_and_the_receipt_is_in_parameters_
         (infer("x", parameters={"temperature": 3}), 400, "temperature"),
         (infer("x", parameters={"temprature": 1}), 400, "temprature"),
         (infer("x", parameters={"max_tokens": "many"}), 400, "max_tokens"),
-        (infer("x", parameters={"top_p": 0}), 400, "top_p"),
+        (infer("x", parameters={"top_p": -0.5}), 400, "top_p"),
         (infer("x", parameters={"stop": ["a"] * 5}), 400, "stop"),
         (infer("x" * 64), 413, "context"),
         (infer(""), 400, "without tokens"),
         (infer(), 400, "1 to 128"),
         (b'{"inputs": [{"name": "prompt", "datatype": "BYTES", "shape": [1], "data": ["\xff"]}]}', 400, "JSON"),
     ],
-    ids=["high", "misspelt", "no number", "zero", "stops", "too long", "empty", "none", "not UTF-8"],
+    ids=["high", "misspelt", "no number", "negative", "stops", "too long", "empty", "none", "not UTF-8"],
 )
 def test_what_cannot_be_is_refused_in_the_protocols_shape(serving, body, status, says):
     async def scenario():
