@@ -1,6 +1,6 @@
 """Streams of text against the text all at once, for any text, stop strings and cuts."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.models.generation.text import TextStream
@@ -15,19 +15,22 @@ def decode(tokens: list[int]) -> str:
 
 
 @given(TEXTS, st.lists(st.text(alphabet="abé\n d", min_size=1, max_size=4), max_size=3), st.data())
-def test_a_stream_shows_the_text_up_to_the_first_stop_string(text: str, stop: list[str], data: st.DataObject) -> None:
+@example("aba", ["b", "aba"], None)
+def test_a_stream_shows_the_text_up_to_the_stop_string_that_is_complete_first(
+    text: str, stop: list[str], data: st.DataObject | None
+) -> None:
     tokens = list(TOKENIZER.encode(text).ids)
     stream, shown = TextStream(decode, stop), ""
     while tokens and not stream.stopped:
-        count = data.draw(st.integers(1, len(tokens)))
+        count = data.draw(st.integers(1, len(tokens))) if data else len(tokens)
         shown += stream.feed(tokens[:count])
         assert text.startswith(shown)
         assert not any(each in shown for each in stop)
         del tokens[:count]
     shown += stream.finish()
-    places = [place for each in stop if (place := text.find(each)) >= 0]
-    assert stream.stopped == bool(places)
-    assert shown == (text[: min(places)] if places else text)
+    found = [(place + len(each), place) for each in stop if (place := text.find(each)) >= 0]
+    assert stream.stopped == bool(found)
+    assert shown == (text[: min(found)[1]] if found else text)
 
 
 @given(st.lists(st.integers(1, 287), max_size=30))

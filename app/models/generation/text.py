@@ -2,7 +2,8 @@
 
 Knows nothing of engines or wires; whoever feeds it cancels the prompt once `stopped`. A character whose bytes are
 spread over several tokens comes when it is whole, and one that never gets whole does not come at all. Text that may be
-the beginning of a stop string is held back until it is clear; a stop string and what follows it are never shown.
+the beginning of a stop string is held back until it is clear; a stop string and what follows it are never shown. Of
+several the one that is complete first counts, so that how text is cut into tokens changes nothing.
 
     stream = TextStream(tokenizer.decode, stop=("\\n\\n",))
     stream.feed([17, 4])                # "def f("
@@ -61,10 +62,10 @@ class TextStream:
 
     def _release(self, new: str) -> str:
         text = self._held + new
-        found = [place for stop in self._stop if (place := text.find(stop)) >= 0]
+        found = [(place + len(stop), place) for stop in self._stop if (place := text.find(stop)) >= 0]
         if found:
             self.stopped, self._held = True, ""
-            return text[: min(found)]
+            return text[: min(found)[1]]
         held = max((_overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]
