@@ -12,11 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.errors import InvalidInput
-from app.training.faults import describe
+from app.training.faults import checked, read_yaml
 from app.training.parts import Resources
 
 
@@ -209,23 +207,9 @@ def _mismatches(steps: tuple[Any, ...], search: Search | None) -> list[str]:
 
 def load_job(path: Path) -> CompressJob:
     """The job in the file at `path`. Raises InvalidInput naming all mistakes."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInput(f"job file {path} cannot be read: {error.strerror}; give the path of a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"job file {path} is not YAML: {error}") from error
-    return parse_job(raw, f"job file {path}")
+    return parse_job(read_yaml(path, "job file"), f"job file {path}")
 
 
 def parse_job(raw: Any, where: str) -> CompressJob:
     """The job in `raw`, a mapping as YAML gives it. Raises InvalidInput naming `where` and all mistakes."""
-    if not isinstance(raw, dict):
-        raise InvalidInput(f"{where} must be a mapping of keys to values, got {type(raw).__name__}")
-    try:
-        return CompressJob.model_validate(raw)
-    except ValidationError as error:
-        whole = [str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors() if not fault["loc"]]
-        lines = describe(error, CompressJob, raw) + whole
-        count = f"{len(lines)} mistake{'s' if len(lines) > 1 else ''}"
-        raise InvalidInput(f"{where} has {count}:\n" + "\n".join(f"  - {line}" for line in lines)) from error
+    return checked(CompressJob, raw, where)

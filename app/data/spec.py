@@ -11,11 +11,9 @@ Raises InvalidInput listing all mistakes, each with its path, its value, the bou
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.errors import InvalidInput
-from app.training.faults import describe
+from app.training.faults import checked, read_yaml
 
 
 class _Part(BaseModel):
@@ -159,25 +157,9 @@ class PrepareSpec(_Part):
 
 def load_spec(path: Path) -> PrepareSpec:
     """The spec in the file at `path`. Raises InvalidInput naming all mistakes."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInput(
-            f"spec file {path} cannot be read: {error.strerror}; give the path of a YAML file"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"spec file {path} is not YAML: {error}") from error
-    return parse_spec(raw, str(path))
+    return parse_spec(read_yaml(path, "spec file"), str(path))
 
 
 def parse_spec(raw: Any, where: str) -> PrepareSpec:
     """The spec in `raw`, a mapping as YAML gives it. Raises InvalidInput naming `where` and all mistakes."""
-    if not isinstance(raw, dict):
-        raise InvalidInput(f"spec file {where} must be a mapping of keys to values, got {type(raw).__name__}")
-    try:
-        return PrepareSpec.model_validate(raw)
-    except ValidationError as error:
-        whole = [fault["msg"].removeprefix("Value error, ") for fault in error.errors() if not fault["loc"]]
-        lines = describe(error, PrepareSpec, raw) + whole
-        count = f"{len(lines)} mistake{'s' if len(lines) > 1 else ''}"
-        raise InvalidInput(f"spec file {where} has {count}:\n" + "\n".join(f"  - {line}" for line in lines)) from error
+    return checked(PrepareSpec, raw, f"spec file {where}")

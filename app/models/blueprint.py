@@ -7,6 +7,7 @@ Pure configuration; knows nothing of torch (architectures.py builds the modules)
     Llama(vocabulary=4096, hidden=256, layers=6, heads=4).kv_heads        # 4: as many as there are heads
 """
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -21,21 +22,21 @@ class _Blueprint(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Network(_Blueprint):
+class Network(_Blueprint, ABC):
     """Of a network that takes rows of numbers and gives each of them `output_size` values."""
 
     input_scale: float = Field(default=1.0, gt=0)
     """Inputs are divided by this inside the network, so that clients send raw values. 1: as they come."""
 
     @property
+    @abstractmethod
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one row."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def output_size(self) -> int:
         """Values per row that come out."""
-        raise NotImplementedError
 
 
 class Mlp(Network):

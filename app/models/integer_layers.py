@@ -8,6 +8,7 @@ what they bring. Anywhere else weights are expanded when they are first used, an
 Importing this file imports torch.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -42,7 +43,7 @@ class IntegerEmbedding(nn.Module):
         return self.weight[tokens].float() * self.weight_scale[tokens].float()[..., None]
 
 
-class _Int8Layer(nn.Module):
+class _Int8Layer(nn.Module, ABC):
     """Weight, scale and bias, and a product that is made at the first use."""
 
     def __init__(self, weight: tuple[int, ...], bias: bool) -> None:
@@ -58,11 +59,11 @@ class _Int8Layer(nn.Module):
             self._product = self._integer_product() if by_integers else self._expanded()
         return self._product(x)
 
-    def _integer_product(self) -> Product:
-        raise NotImplementedError
+    @abstractmethod
+    def _integer_product(self) -> Product: ...
 
-    def _expanded(self) -> Product:
-        raise NotImplementedError
+    @abstractmethod
+    def _expanded(self) -> Product: ...
 
     def _whole(self) -> Tensor:
         return unpack_weight(self.weight.flatten(1), self.weight_scale, 8).view(self.weight.shape)
@@ -79,8 +80,8 @@ class _Int8Linear(_Int8Layer):
     def __init__(self, in_features: int, out_features: int, *, bias: bool) -> None:
         super().__init__((out_features, in_features), bias)
 
-    def _range(self, x: Tensor) -> Range:
-        raise NotImplementedError
+    @abstractmethod
+    def _range(self, x: Tensor) -> Range: ...
 
     def _integer_product(self) -> Product:
         packed = torch.ops.onednn.qlinear_prepack(self.weight.detach(), None)

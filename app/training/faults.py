@@ -1,16 +1,24 @@
-"""Validation errors in words: path, value, bound, and what to do.
+"""Files that people write, read with every mistake named at once: path, value, bound, and what to do.
 
-Knows nothing of jobs; it reads pydantic's error list and the class that refused. Unknown keys are answered
+Knows nothing of jobs; it reads YAML, pydantic's error list and the class that refused. Unknown keys are answered
 with the nearest keys that would have been known at that place.
+
+    checked(PrepareSpec, read_yaml(path, "spec file"), f"spec file {path}")
 """
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
+
+from app.errors import InvalidInput
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "length >=", "max_length": "length <="}
 _REMEDIES = {
@@ -20,6 +28,38 @@ _REMEDIES = {
     "union_tag_invalid": "{discriminator} must be one of {expected_tags}",
     "literal_error": "must be {expected}",
 }
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """What the file at `path` holds; `what` it is, for people. Raises InvalidInput."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"{what} {path} cannot be read: {error.strerror}; give the path of a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{what} {path} is not YAML: {error}") from error
+
+
+def of_the_whole(error: ValidationError) -> list[str]:
+    """Mistakes that lie in no single field, in the words of the class that refused."""
+    return [str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors() if not fault["loc"]]
+
+
+def checked(
+    model: type[Checked], raw: Any, where: str, also: Callable[[ValidationError], list[str]] = of_the_whole
+) -> Checked:
+    """`raw`, a mapping as YAML gives it, as a `model`; `also` names the mistakes that lie in no single field.
+
+    Raises InvalidInput naming `where` and all mistakes.
+    """
+    if not isinstance(raw, dict):
+        raise InvalidInput(f"{where} must be a mapping of keys to values, got {type(raw).__name__}")
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        lines = describe(error, model, raw) + also(error)
+        count = f"{len(lines)} mistake{'s' if len(lines) > 1 else ''}"
+        raise InvalidInput(f"{where} has {count}:\n" + "\n".join(f"  - {line}" for line in lines)) from error
 
 
 def describe(error: ValidationError, model: type[BaseModel], raw: Mapping[str, Any]) -> list[str]:

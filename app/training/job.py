@@ -13,13 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from app.errors import InvalidInput
 from app.models.blueprint import Blueprint
 from app.training.contradictions import mismatches
-from app.training.faults import describe
+from app.training.faults import checked, read_yaml
 from app.training.parts import (
     Budget,
     DataSource,
@@ -104,26 +102,17 @@ class TrainJob(Part):
 
 def load_job(path: Path) -> TrainJob:
     """The job in the file at `path`. Raises InvalidInput naming all mistakes."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInput(f"job file {path} cannot be read: {error.strerror}; give the path of a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"job file {path} is not YAML: {error}") from error
-    return parse_job(raw, str(path))
+    return parse_job(read_yaml(path, "job file"), str(path))
 
 
 def parse_job(raw: Any, where: str) -> TrainJob:
     """The job in `raw`, a mapping as YAML gives it. Raises InvalidInput naming `where` and all mistakes."""
-    if not isinstance(raw, dict):
-        raise InvalidInput(f"job file {where} must be a mapping of keys to values, got {type(raw).__name__}")
-    try:
-        return TrainJob.model_validate(raw)
-    except ValidationError as error:
+
+    def contradictions(error: ValidationError) -> list[str]:
         wrong = {str(fault["loc"][0]) for fault in error.errors() if fault["loc"]}
-        lines = describe(error, TrainJob, raw) + mismatches(_valid_fields(raw, wrong))
-        count = f"{len(lines)} mistake{'s' if len(lines) > 1 else ''}"
-        raise InvalidInput(f"job file {where} has {count}:\n" + "\n".join(f"  - {line}" for line in lines)) from error
+        return mismatches(_valid_fields(raw, wrong))
+
+    return checked(TrainJob, raw, f"job file {where}", contradictions)
 
 
 def run_name(job: str, wall_ns: int) -> str:
