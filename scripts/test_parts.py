@@ -54,6 +54,11 @@ class Ended:
         return self.status in (0, _NO_TESTS)
 
     @property
+    def failures(self) -> list[str]:
+        """pytest's short summary: a test and its first complaint in a line each."""
+        return [line for line in self.output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+
+    @property
     def closing_line(self) -> str:
         """pytest's last word."""
         lines = self.output.strip().splitlines()
@@ -154,14 +159,14 @@ def main(arguments: list[str]) -> int:
     is_apart = subprocess.run(apart(work / "try", ["true"]), capture_output=True, check=False).returncode == 0
     if not is_apart:
         print("no namespaces here: parts run one after the other", flush=True)
-    pytest = (sys.executable, "-m", "pytest", "--basetemp={stem}", "-o", "cache_dir={stem}.cache")
+    pytest = (sys.executable, "-m", "pytest", "--basetemp={stem}", "-o", "cache_dir={stem}.cache", "--durations=10")
     parts = [Part(_CLIENTS, (sys.executable, "-m", "tests.fixtures.client_environments"), is_apart=False)]
     parts += [Part(name, (*pytest, f"tests/{name}", *arguments)) for name in names_of_parts(ROOT / "tests")]
     lanes = Lanes(parts, work, is_apart)
     lanes.run()
     print("pytest's closing lines:")
     for ended in lanes.ended:
-        print(f"  {ended.part.name}: {ended.closing_line}")
+        print("\n    ".join((f"  {ended.part.name}: {ended.closing_line}", *ended.failures)))
     failed = [ended.part.name for ended in lanes.ended if not ended.is_good]
     if failed:
         print(f"failed: {', '.join(failed)}; what they left is in {work}")

@@ -34,7 +34,9 @@ def connect() -> None:
     address = _address()
     _check_reachable(address)
     from app.metering.accountant import NAMESPACE
+    from app.metering.auth_mode import take_over_auth_mode
 
+    take_over_auth_mode()
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         ray.init(

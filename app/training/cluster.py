@@ -10,6 +10,7 @@ import ray
 
 from app.config import settings
 from app.errors import JoulekeeperError
+from app.metering.auth_mode import take_over_auth_mode
 
 if TYPE_CHECKING:
     from app.metering.accountant import BooksClient
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 def join_cluster() -> None:
     """Join the cluster that RAY_ADDRESS names, or start one that ends with this process."""
     if not ray.is_initialized():
+        take_over_auth_mode()
         ray.init(log_to_driver=True)
 
 

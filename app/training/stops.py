@@ -9,7 +9,9 @@ every step is looked at.
     asked.stop, asked.save                            # reasons, the same on every worker
 """
 
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +27,7 @@ _LOOK_EVERY_S = 0.25
 _LEFT_PER_LOOK_S, _MOST_LOOKS = 2.0, 8
 """Asking all slices of the last seconds takes milliseconds: with more than 16 s left every eighth look does it."""
 _MOST_STEPS = 10_000
+_CLOSINGS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,20 @@ class Spending:
         """`booked` gives what the ledger lately charged to the run, where it is known; it must not block."""
         self.budget = budget
         self._phases, self._booked, self._clock = phases, booked, clock
-        self._tally, self._began, self.closing_s = Tally(before), clock(), 0.0
+        self._tally, self._began = Tally(before), clock()
+        self._closings: dict[bool, deque[float]] = {saved: deque(maxlen=_CLOSINGS) for saved in (True, False)}
         self.total = before
         """As it was last measured."""
+
+    def closed(self, seconds: float, *, saved: bool) -> None:
+        """The end of an epoch took `seconds`: it was measured, with a checkpoint or without."""
+        self._closings[saved].append(seconds)
+
+    @property
+    def closing_s(self) -> float:
+        """What the end of the run will take: as it usually was, since a machine may stand still once. 0: not known."""
+        seen = self._closings[True] or self._closings[False]
+        return statistics.median(seen) if seen else 0.0
 
     def mine(self) -> Told:
         """What this worker knows."""

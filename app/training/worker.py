@@ -167,8 +167,9 @@ def _end_epoch(training: Training, epoch: int, started: float, first_step: int, 
     training.phases.enter("progress")
     training.telling.epoch_ended(_figures(training, epoch, time.monotonic() - started, first_step, samples))
     training.phases.enter("checkpoint", epoch=epoch + 1)
-    _report(training, save=last or _target_stops(training) or (epoch + 1) % job.checkpoint_epochs == 0)
-    training.spending.closing_s = time.monotonic() - begun
+    save = last or _target_stops(training) or (epoch + 1) % job.checkpoint_epochs == 0
+    _report(training, save=save)
+    training.spending.closed(time.monotonic() - begun, saved=save)
 
 
 def _target_stops(training: Training) -> bool:

@@ -25,7 +25,7 @@ def test_a_run_ends_within_two_percent_of_its_joules(
     joules = watts * seconds
     run = SimulatedRun(watts=watts, step_s=step_s, lag_s=lag_s, startup_j=startup_share * joules)
     spending = Spending(Budget(kwh=joules / 3.6e6), run.phases, Spent(), run.booked, run.now)
-    spending.closing_s = closing_s
+    spending.closed(closing_s, saved=True)
     stops = Stops(run.fabric, spending, run.now)
     run.step()
     while not (asked := stops.look()).stop:

@@ -23,6 +23,7 @@ IDLE_S = 3
 @pytest.fixture(scope="module")
 def cluster(running):
     running.deploy(quickstart(downscale_delay_s=IDLE_S))
+    running.await_answer("/v2/models/minilm/ready")
     return running
 
 
@@ -65,7 +66,7 @@ def test_fifty_requests_at_once_find_no_replica_and_all_are_answered(cluster):
     texts = [f"sentence number {number}" for number in range(50)]
     with ThreadPoolExecutor(50) as clients:
         answers = list(clients.map(lambda text: infer(text, id=text), texts))
-    assert [answer.status_code for answer in answers] == [200] * 50
+    assert [answer.text for answer in answers if answer.status_code != 200] == []
     assert [answer.json()["id"] for answer in answers] == texts
     assert len({answer.json()["parameters"]["receipt_id"] for answer in answers}) == 50
 

@@ -22,11 +22,11 @@ def test_the_ledger_has_within_two_percent_of_a_budget_and_the_run_can_go_on(sta
 
     result = run_job(parse_job(raw, "test"), run="mlp-budget", tell=told.append)
 
-    assert result.energy.energy_uj == pytest.approx(joules * 1e6, rel=0.02)
+    assert result.energy.energy_uj == pytest.approx(joules * 1e6, rel=0.02), told
     assert result.metrics["accuracy"] > 0.9  # measured at the end, on the weights that were kept
     assert any("mlp-budget left a checkpoint" in line for line in told)
 
     raw |= {"budget": {"kwh": 1.5 * joules / 3.6e6}}
     again = run_job(parse_job(raw, "test"), run="mlp-budget", tell=told.append)
     assert again.attempts == 2
-    assert again.energy.energy_uj == pytest.approx(1.5 * joules * 1e6, rel=0.02)
+    assert again.energy.energy_uj == pytest.approx(1.5 * joules * 1e6, rel=0.02), told

@@ -38,6 +38,17 @@ def test_the_tally_counts_what_no_slice_covers_and_what_was_lost() -> None:
     assert tally.now(Spent(120, 1.2, 3.0)) == Spent(490, 4.9, 13.0)
 
 
+def test_the_end_is_expected_to_take_what_it_usually_takes() -> None:
+    run = SimulatedRun(watts=10, step_s=0.01, lag_s=1, startup_j=0)
+    spending = Spending(Budget(kwh=1), run.phases, Spent(), run.booked, run.now)
+    assert spending.closing_s == 0
+    for seconds in (0.1, 0.1, 3.0, 0.1, 0.1):  # once the machine stood still
+        spending.closed(seconds, saved=False)
+    assert spending.closing_s == pytest.approx(0.1)
+    spending.closed(0.4, saved=True)  # the run ends with a checkpoint: those that had one count
+    assert spending.closing_s == pytest.approx(0.4)
+
+
 def test_without_a_budget_nobody_asks_the_meters() -> None:
     class Mute(Phases):
         def __init__(self) -> None: ...
