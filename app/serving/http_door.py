@@ -132,7 +132,7 @@ class HttpDoor:
         return response
 
     async def _answer(self, scope: Scope, receive: Receive) -> _Response:
-        """Who asks was decided before, from the headers alone: no byte of a stranger's body is read."""
+        """Who asks was decided before, from the headers alone: no byte of a stranger's body is looked at."""
         headers: Headers = dict(scope["headers"])
         caller: Caller = scope["joulekeeper.caller"]
         args, signature = self._model.args, self._model.signature

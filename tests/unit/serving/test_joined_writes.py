@@ -7,6 +7,7 @@ import pytest
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from app.serving import joined_writes
 from app.serving.joined_writes import HeadKeepingTransport, join_writes
 
 
@@ -90,7 +91,8 @@ def cycle_class():
         yield joining
 
 
-def answered(cycle_class, method, *messages, arrived=True):
+def answered(cycle_class, method, *messages, arrived=True, rest=(), expects=False):
+    """`rest`: pieces that arrive while it is answered, the last of them the end."""
     wire = Wire()
 
     async def scenario():
@@ -103,13 +105,22 @@ def answered(cycle_class, method, *messages, arrived=True):
             access_log=False,
             default_headers=[],
             message_event=asyncio.Event(),
-            expect_100_continue=False,
+            expect_100_continue=expects,
             keep_alive=True,
             on_response=lambda: None,
         )
         cycle.more_body = not arrived
+        client = asyncio.ensure_future(sends(cycle))
         for message in messages:
             await cycle.send(message)
+        await client
+
+    async def sends(cycle):
+        for number, piece in enumerate(rest, 1):
+            await asyncio.sleep(0)
+            cycle.body += piece
+            cycle.more_body = number < len(rest)
+            cycle.message_event.set()
         await asyncio.sleep(0)
 
     asyncio.run(scenario())
@@ -129,10 +140,25 @@ def test_an_answer_of_uvicorn_is_one_write(cycle_class):
     assert answered(cycle_class, "POST", start(2), body(b"ok")) == [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"]
 
 
-def test_an_answer_before_the_request_has_arrived_closes_the_connection(cycle_class):
-    assert answered(cycle_class, "POST", start(2), body(b"no"), arrived=False) == [
-        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno"
+CLOSING = [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno"]
+
+
+def test_an_answer_waits_for_the_rest_of_its_request_so_that_nobody_closes_on_a_sender(cycle_class):
+    assert answered(cycle_class, "POST", start(2), body(b"no"), arrived=False, rest=[b"more", b"", b"end"]) == [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno"
     ]
+
+
+def test_an_answer_to_a_request_that_does_not_end_closes_the_connection(cycle_class, monkeypatch):
+    monkeypatch.setattr(joined_writes, "_MOST_SILENCE_S", 0.01)
+    assert answered(cycle_class, "POST", start(2), body(b"no"), arrived=False) == CLOSING
+    monkeypatch.setattr(joined_writes, "_MOST_REST_BYTES", 5)
+    rest = [b"123456", *[b""] * 20, b"end"]
+    assert answered(cycle_class, "POST", start(2), body(b"no"), arrived=False, rest=rest) == CLOSING
+
+
+def test_a_client_that_waits_for_leave_to_send_is_refused_at_once(cycle_class):
+    assert answered(cycle_class, "POST", start(2), body(b"no"), arrived=False, expects=True) == CLOSING
 
 
 def test_an_empty_answer_and_one_to_head_leave_too(cycle_class):
