@@ -152,6 +152,10 @@ def run(model: Path | None, gap_ms: float, quick: bool, clock: str) -> tuple[dic
         told = governor.explain()
     if clients.failed:
         raise RuntimeError(f"the engine failed: {clients.failed[0]}")
+    for one in told.alternatives:
+        waits = "not known" if one.late_first_tokens is None else f"{one.late_first_tokens:.1%}"
+        verdict = "meets" if one.meets else "misses" if one.misses else "not sure"
+        print(f"learnt: {one.limit:3d} {one.uj_per_token:7.0f} uJ, late {one.late_gaps:.1%}, first {waits}: {verdict}")
     return compared(
         _means(sweeps), learning.row(), governed.row(), governed.tokens_by_limit, gap_ms, told.limit, told.reason
     )
