@@ -14,7 +14,7 @@ DRIVER = """
 from app.training.cluster import join_cluster
 join_cluster()
 import ray
-print(ray.get(ray.remote(num_cpus=0)(len).remote(ray.put(bytes(1_000_000))), timeout=60))
+print(ray.get(ray.remote(num_cpus=0)(lambda held: len(held)).remote(ray.put(bytes(1_000_000))), timeout=60))
 """
 
 
