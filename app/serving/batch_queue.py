@@ -11,6 +11,10 @@ joined, and what has no kind leaves alone.
 
 A batch leaves once it has `max_rows` rows, or its oldest request has waited `max_wait_s`. Batches leave in the order in
 which they fell due, so that none waits for ever behind a stream of others.
+
+Where nobody is to wait (`max_wait_s` 0), clients that ask again as soon as they are answered would fall out of step: the
+first of eight to come back leaves alone, and seven wait for it. So after `queue.answered(requests, took_s, now_s)` of
+several the next batch waits until as many are there again, for `_GRACE` of what the last one took at most.
 """
 
 from collections import deque
@@ -22,6 +26,8 @@ from app.errors import Unavailable
 from app.policy.batching import BatchLimits
 
 Item = TypeVar("Item")
+
+_GRACE, _MOST_GRACE_S = 1 / 16, 0.01
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +59,8 @@ class BatchQueue(Generic[Item]):
         self._max_queued = max_queued
         self._groups: dict[Hashable, _Group[Item]] = {}
         self._count = 0
+        self._expected, self._until_s = 0, 0.0
+        """So many are to be there again before the next batch leaves, or it is that late."""
 
     def __len__(self) -> int:
         return self._count
@@ -81,7 +89,18 @@ class BatchQueue(Generic[Item]):
 
     def due_s(self, limits: BatchLimits) -> float | None:
         """When the next batch is to leave, often in the past; None when nobody waits."""
-        return min((group.due_s(limits) for group in self._groups.values()), default=None)
+        due_s = min((group.due_s(limits) for group in self._groups.values()), default=None)
+        if due_s is None or limits.max_wait_s > 0 or self._count >= min(self._expected, limits.max_rows):
+            return due_s
+        return max(due_s, self._until_s)
+
+    def answered(self, requests: int, took_s: float, now_s: float) -> None:
+        """A batch of `requests` that took `took_s` has its answers `now_s`: who got them may ask again at once."""
+        if requests > 1:
+            self._expected = self._count + requests
+            self._until_s = now_s + min(_GRACE * took_s, _MOST_GRACE_S)
+        else:
+            self._expected = 0
 
     def take(self, limits: BatchLimits) -> list[Entry[Item]]:
         """The batch that is due first, now; a request of more than `max_rows` alone. Empty when nobody waits."""

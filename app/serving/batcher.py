@@ -104,12 +104,14 @@ class Batcher(Generic[Ask, Answer]):
         self, batch: list[Entry[_Waiting[Ask, Answer]]], limits: BatchLimits, loop: asyncio.AbstractEventLoop
     ) -> None:
         waiting = [entry.item for entry in batch]
+        began_s = loop.time()
         try:
             answers = await self._lane.hop(self._work, [each.ask for each in waiting], requests=len(waiting))
         except Exception as error:
             answers = [error] * len(waiting)
         for each, answer in zip(waiting, answers, strict=True):
             _settle(each.answer, answer)
+        self._queue.answered(len(batch), loop.time() - began_s, loop.time())
         if self._governor:
             self._tell(self._governor, batch, limits, answers, loop.time())
 

@@ -92,3 +92,33 @@ def test_take_all_leaves_nothing(queue):
     queue.add("b", None, 1, 10.0)
     assert items(queue.take_all()) == ["a", "b"]
     assert (len(queue), queue.due_s(LIMITS)) == (0, None)
+
+
+AT_ONCE = BatchLimits(max_rows=8, max_wait_s=0.0)
+
+
+def test_after_a_batch_the_next_waits_a_little_for_those_who_were_answered(queue):
+    queue.add("waits already", "kind", 1, 10.0)
+    queue.answered(requests=2, took_s=0.080, now_s=10.0)
+    assert queue.due_s(AT_ONCE) == pytest.approx(10.005)  # a sixteenth
+    queue.add("back", "kind", 1, 10.001)
+    assert queue.due_s(AT_ONCE) == pytest.approx(10.005)
+    queue.add("back, too", "kind", 1, 10.002)
+    assert queue.due_s(AT_ONCE) == 10.0
+
+
+def test_that_wait_is_bounded_and_there_is_none_for_whom_a_batch_has_no_room(queue):
+    queue.answered(requests=64, took_s=5.0, now_s=10.0)
+    queue.add(0, "kind", 1, 10.0)
+    assert queue.due_s(AT_ONCE) == pytest.approx(10.01)
+    for number in range(1, 8):
+        queue.add(number, "kind", 1, 10.0)
+    assert queue.due_s(AT_ONCE) == 10.0
+
+
+def test_nobody_waits_for_a_lone_client_nor_where_the_wait_is_set(queue):
+    queue.answered(requests=5, took_s=0.080, now_s=10.0)
+    queue.add("a", "kind", 1, 10.0)
+    assert queue.due_s(LIMITS) == 11.0
+    queue.answered(requests=1, took_s=0.080, now_s=10.0)
+    assert queue.due_s(AT_ONCE) == 10.0
