@@ -12,7 +12,7 @@ joined, and what has no kind leaves alone.
 A batch leaves once it has `max_rows` rows, or its oldest request has waited `max_wait_s`. Batches leave in the order in
 which they fell due, so that none waits for ever behind a stream of others.
 
-Where nobody is to wait (`max_wait_s` 0), clients that ask again as soon as they are answered would fall out of step: the
+Where nobody is to wait (`max_wait_s` 0), clients that ask again once they are answered would fall out of step: the
 first of eight to come back leaves alone, and seven wait for it. So after `queue.answered(requests, took_s, now_s)` of
 several the next batch waits until as many are there again, for `_GRACE` of what the last one took at most.
 """
