@@ -61,9 +61,15 @@ def _entry(entry: dict[str, Any], fabric: SoloFabric) -> dict[str, Any]:
     task = open_task(job, copies(job, fabric), None)
     torch.manual_seed(job.seed)
     fresh = task.build()
+    # One process takes the rows of a step in one pass: in parts, a question would be asked of fewer answers.
+    learnt = (
+        job
+        if fabric.world > 1
+        else job.model_copy(update={"batch_size": job.step_rows, "workers": Workers(min=1, max=1)})
+    )
     losses = {
         strategy: losses_of(
-            job.model_copy(update={"strategy": strategy}), task, copy.deepcopy(fresh), fabric, entry["steps"]
+            learnt.model_copy(update={"strategy": strategy}), task, copy.deepcopy(fresh), fabric, entry["steps"]
         )
         for strategy in entry["strategies"]
     }
