@@ -28,7 +28,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="JSON, for scripts.")]
 
 @models.command("list")
 def list_models(as_json: JsonOption = False) -> None:
-    """Every model of the repository with its latest version."""
+    """Every model of the repository with its latest version, and the variants of all versions."""
     repository = _repository()
     cards = [repository.card(name, repository.latest(name)) for name in repository.names()]
     if as_json:
@@ -42,7 +42,12 @@ def list_models(as_json: JsonOption = False) -> None:
         ]
         typer.echo(json.dumps(rows, indent=2))
     else:
-        terminal.show(models_grid(repository.where, cards))
+        shown = [
+            each
+            for card in cards
+            for each in (card, *(repository.card(card.name, variant) for variant in repository.variants(card.name)))
+        ]
+        terminal.show(models_grid(repository.where, shown))
 
 
 @models.command("show")
@@ -188,7 +193,7 @@ def generate_key(path: Annotated[Path, typer.Argument(help="File for the secret 
 
 
 def models_grid(where: str, cards: "list[ModelCard]") -> Grid:
-    """One row a model: its latest version, what it reached and what it cost."""
+    """One row a version: what it reached and what it cost."""
     titles = ("model", ">version", "runner", "created", "metrics", ">energy", ">carbon", "grade")
     return Grid(f"Models in {where}", columns(*titles), tuple(map(_row, cards)))
 

@@ -151,6 +151,10 @@ def test_variants_are_shown_by_name_and_verified_with_their_versions(repository:
     )
     assert yaml.safe_load(call("models", "show", "digits", "--version", "int8").stdout)["version"] == "1-int8"
     assert json.loads(call("models", "list", "--json").stdout)[0]["variants"] == ["1-int8"]
+    assert [row.split()[:2] for row in call("models", "list").stdout.splitlines()[2:]] == [
+        ["digits", "1"],
+        ["digits", "1-int8"],
+    ]
     assert call("models", "verify").stdout.splitlines() == [
         "digits@1: 1 files as published",
         "digits@1-int8: 1 files as published",
