@@ -41,6 +41,7 @@ def save(directory: Path, state: TrainState, files: Mapping[str, str], fabric: F
         torch.save({name: part for name, part in found.items() if name != "module"}, directory / _REST_FILE)
     if fabric.rank == 0:
         for name, text in files.items():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)  # as 1_Pooling/config.json
             (directory / name).write_text(text, encoding="utf-8")
     parts: list[dict[str, FileDigest]] = fabric.gather(digests_of(directory))
     if fabric.rank == 0:

@@ -73,7 +73,7 @@ def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 def test_what_was_saved_is_restored_bit_for_bit(layout: str, tmp_path: Path) -> None:
     state = trained(steps=3)
     state.position, state.spent, state.metrics = Position(2, 7), Spent(5, 1.5, 3.0), {"loss": 0.25}
-    checkpoint.save(tmp_path, state, {"tokenizer.json": "{}"}, SoloFabric(tmp_path))
+    checkpoint.save(tmp_path, state, {"tokenizer.json": "{}", "1_Pooling/config.json": "{}"}, SoloFabric(tmp_path))
 
     found = trained(steps=1)
     assert not same(found, state)
@@ -85,7 +85,7 @@ def test_what_was_saved_is_restored_bit_for_bit(layout: str, tmp_path: Path) -> 
     manifest = read_manifest(tmp_path)
     assert (manifest.layout, manifest.world) == (layout, 1)
     assert faults_of(tmp_path, manifest) == []
-    assert "tokenizer.json" in manifest.files
+    assert {"tokenizer.json", "1_Pooling/config.json"} <= manifest.files.keys()
 
 
 def test_it_is_trained_on_as_if_nothing_had_been(layout: str, tmp_path: Path) -> None:

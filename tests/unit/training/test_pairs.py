@@ -55,6 +55,16 @@ def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "pad_token_id": 0,
     }
     (directory / "config.json").write_text(json.dumps(config))
+    # A layout as sentence-transformers writes it, a directory of its own included.
+    kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    modules = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (path, kind) in enumerate(kinds)
+    ]
+    (directory / "modules.json").write_text(json.dumps(modules))
+    (directory / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True}
+    (directory / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     vocabulary = {"[PAD]": 0, **{word: place + 1 for place, word in enumerate(WORDS)}}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[PAD]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
