@@ -15,13 +15,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from app.carbon.grid_settings import GridSettings
     from app.models.repository import RepositorySettings
 
 Value = TypeVar("Value")
@@ -29,6 +30,11 @@ Value = TypeVar("Value")
 
 def _default_state_dir() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "joulekeeper"
+
+
+def _whole(given: object) -> object:
+    """A number as an environment variable has it: a choice of numbers takes no text."""
+    return int(given) if isinstance(given, str) and given.isdecimal() else given
 
 
 class Settings(BaseSettings):
@@ -48,6 +54,17 @@ class Settings(BaseSettings):
     """Grid zone of the cluster: an ISO country code or a cloud region such as `aws:eu-west-1`."""
     pue: float = Field(default=1.0, ge=1.0, le=5.0)
     """Power usage effectiveness of the building: total over IT energy."""
+    wue: float | None = Field(default=None, ge=0, le=100)
+    """Water usage effectiveness of the building: litres for each kWh of IT energy. Empty: that of the cloud of the zone
+    where the [table](../carbon/coefficients.md) has it, else not known."""
+    tariff: str = ""
+    """What electricity costs: a price per kWh such as `0.21 EUR`, or a YAML file with prices by hour, day and month,
+    [its page](../carbon/footprint.md). Empty: no costs."""
+    coefficients: str = ""
+    """CSV file whose rows replace or add to the [table of coefficients](../carbon/coefficients.md)."""
+    hardware: str = ""
+    """What a node is made of, for embodied carbon: parts such as `gpu-server+8*h100` of that table, or kilograms of
+    CO2e. Empty: embodied carbon is left out."""
     sensors: Annotated[tuple[str, ...], NoDecode] = ("nvml", "rapl", "cpu_model")
     """Sensor backends to try, comma separated. Host energy is read by the first host backend that opens."""
     sample_hz: float = Field(default=10.0, gt=0, le=1000)
@@ -58,6 +75,8 @@ class Settings(BaseSettings):
     """Seconds between two batches from a meter to journal and accountant; five times as long with nobody at work."""
     settle_lag_s: float = Field(default=2.0, ge=0, le=60)
     """Seconds a meter waits before it books an interval, so that work reported late still finds its energy."""
+    bucket_s: Annotated[Literal[1, 5, 10, 30, 60], BeforeValidator(_whole)] = 60
+    """Seconds of the finest balances in the store, of which each is priced as one."""
     linger_s: float = Field(default=10.0, ge=0)
     """Seconds a meter stays after the last work has left its node."""
     prepared_workers: int = Field(default=1, ge=0, le=16)
@@ -101,8 +120,47 @@ class Settings(BaseSettings):
     """Age at which the receipts of a process that has ended are deleted."""
     edge: str = ""
     """YAML file of `joulekeeper edge`, [its page](../serving/edge.md). Empty: the edge's defaults, on loopback."""
+    intensity: Annotated[tuple[str, ...], NoDecode] = ()
+    """Where the grid's average intensity comes from, PROVIDER[:ZONE] in order of fallback, comma separated, such as
+    `electricitymaps:FR,entsoe:10YFR-RTE------C`; see [providers](../carbon/providers.md). Empty: the yearly table
+    alone, which also comes after the last of them."""
+    intensity_marginal: Annotated[tuple[str, ...], NoDecode] = ()
+    """The same for the marginal intensity, such as `watttime:CAISO_NORTH`. For decisions; never added to reports."""
+    intensity_market: Annotated[tuple[str, ...], NoDecode] = ()
+    """The same for the market-based intensity, what contracts attribute: `constant:12.5` or `file:/srv/contracts.csv`.
+    Reported beside the location-based figure, never summed."""
+    intensity_refresh_s: float = Field(default=300.0, gt=0, le=86_400)
+    """Seconds between two looks at the newest data of a source. The forecast is looked at every 4 times as long, the
+    last ten days once a day."""
+    intensity_stale_hours: float = Field(default=6.0, ge=0, le=168)
+    """Hours for which the last known intensity is carried on, graded `stale`, where neither data nor a forecast came;
+    then the yearly figure holds."""
+    intensity_requests_per_hour: int = Field(default=0, ge=0)
+    """Requests that a provider may be sent in an hour, by all processes of this host. 0: each provider's own quota."""
+    intensity_electricitymaps_url: str = ""
+    """Address of Electricity Maps, for a proxy or a stand-in that speaks its API. Empty: its own."""
+    intensity_electricitymaps_key: SecretStr = SecretStr("")
+    """Its `auth-token`."""
+    intensity_watttime_url: str = ""
+    """Address of WattTime. Empty: its own."""
+    intensity_watttime_user: str = ""
+    """Name of the account there."""
+    intensity_watttime_password: SecretStr = SecretStr("")
+    """Password of that account."""
+    intensity_neso_url: str = ""
+    """Address of NESO's Carbon Intensity API. Empty: its own. It needs no key."""
+    intensity_entsoe_url: str = ""
+    """Address of ENTSO-E's Transparency Platform. Empty: its own."""
+    intensity_entsoe_key: SecretStr = SecretStr("")
+    """Its security token."""
+    intensity_eia_url: str = ""
+    """Address of the API of the U.S. Energy Information Administration. Empty: its own."""
+    intensity_eia_key: SecretStr = SecretStr("")
+    """Its API key."""
 
-    @field_validator("sensors", "models_recipients", mode="before")
+    @field_validator(
+        "sensors", "models_recipients", "intensity", "intensity_marginal", "intensity_market", mode="before"
+    )
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
@@ -124,6 +182,67 @@ class Settings(BaseSettings):
         from app.sensors.discovery import sensor_settings
 
         return _checked(lambda: sensor_settings(backends=value).backends)
+
+    @field_validator("tariff")
+    @classmethod
+    def _known_tariff(cls, value: str) -> str:
+        if value:
+            from app.carbon.tariff import tariff_of
+
+            _checked(lambda: tariff_of(value))
+        return value
+
+    @field_validator("coefficients")
+    @classmethod
+    def _known_coefficients(cls, value: str) -> str:
+        if value:
+            from app.carbon.coefficients import coefficients
+
+            _checked(lambda: coefficients(value))
+        return value
+
+    @model_validator(mode="after")
+    def _hardware_of_known_parts(self) -> "Settings":
+        if self.hardware:
+            from app.carbon.coefficients import coefficients
+            from app.carbon.embodied import hardware_of
+
+            try:
+                hardware_of(coefficients(self.coefficients), self.hardware)
+            except InvalidInput as error:
+                raise ValueError(f"JOULEKEEPER_HARDWARE: {error}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _sources_that_can_be_asked(self) -> "Settings":
+        if self.intensity or self.intensity_marginal or self.intensity_market:
+            _checked(lambda: self.grid)
+        return self
+
+    @property
+    def grid(self) -> "GridSettings":
+        """Where the intensity of the grid comes from. Raises InvalidInput naming every fault."""
+        from app.carbon.grid_settings import grid_settings
+        from app.carbon.providers.registry import PROVIDERS
+
+        return grid_settings(
+            zone=self.zone,
+            average=self.intensity,
+            marginal=self.intensity_marginal,
+            market=self.intensity_market,
+            access={name: self._access_to(name) for name in PROVIDERS},
+            cache=self.state_dir / "intensity.sqlite",
+            refresh_s=self.intensity_refresh_s,
+            stale_hours=self.intensity_stale_hours,
+            requests_per_hour=self.intensity_requests_per_hour,
+            coefficients=self.coefficients,
+        )
+
+    def _access_to(self, provider: str) -> dict[str, object]:
+        """Address and keys of one provider, as far as it has such settings."""
+        parts = (("url", "url"), ("user", "user"), ("key", "key"), ("password", "key"))
+        found = ((field, getattr(self, f"intensity_{provider}_{end}", None)) for end, field in parts)
+        return {field: value for field, value in found if value is not None}
 
     @property
     def access_directory(self) -> Path:
@@ -193,8 +312,10 @@ def _unknown_variables() -> Iterator[str]:
 
 
 def _sentence(fault: ErrorDetails) -> str:
-    name = ".".join(map(str, fault["loc"])).upper()
-    return f"JOULEKEEPER_{name}: {fault['msg'].removeprefix('Value error, ')}, got {fault['input']!r}"
+    told = fault["msg"].removeprefix("Value error, ")
+    if not fault["loc"]:  # of several variables together: it names them, and what was given may hold keys
+        return told
+    return f"JOULEKEEPER_{'.'.join(map(str, fault['loc'])).upper()}: {told}, got {fault['input']!r}"
 
 
 @functools.cache

@@ -17,6 +17,7 @@ UJ_PER_J = 1_000_000
 UJ_PER_KWH = 3_600_000_000_000
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
+MICROS = 1_000_000  # parts of a currency unit in which costs are counted
 
 _UNIT_STEPS = ((3.6e12, "kWh"), (1e9, "kJ"), (1e6, "J"), (1e3, "mJ"))
 
@@ -94,3 +95,11 @@ def format_carbon(carbon_ugco2e: int) -> str:
         if abs(carbon_ugco2e) >= size:
             return f"{carbon_ugco2e / size:.3g} {name}CO2e"
     return f"{carbon_ugco2e} ugCO2e"
+
+
+def format_water(volume_ul: int) -> str:
+    """`volume_ul` microlitres for people: 12 uL, 3.4 mL, 5.6 L, 7.8 m3."""
+    for size, name in ((1e9, "m3"), (1e6, "L"), (1e3, "mL")):
+        if abs(volume_ul) >= size:
+            return f"{volume_ul / size:.3g} {name}"
+    return f"{volume_ul} uL"

@@ -1,4 +1,4 @@
-"""Writes the generated pages of docs/reference/: settings, commands, job files, metrics, carbon zones.
+"""Writes the generated pages of docs: settings, commands, job files, metrics, carbon zones, coefficients.
 
 Knows how the settings page is made, and of the other pages only which function makes them. A test fails when a page
 differs from what this writes.
@@ -18,12 +18,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "reference"
 PAGES = {
+    "../carbon/coefficients.md": "app.carbon.coefficients",
     "carbon-zones.md": "app.carbon.zones",
     "cli.md": "app.cli.reference",
     "jobs.md": "app.training.reference",
     "metrics.md": "app.telemetry.reference",
 }
-"""Page to the module whose `reference()` returns it."""
+"""Page, as seen from docs/reference, to the module whose `reference()` returns it."""
 
 _BOUNDS = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
 _COMPUTED_DEFAULTS = {
@@ -98,9 +99,8 @@ def _type(hint: object) -> str:
         return " or ".join(f"`{choice}`" for choice in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
         return "names, comma separated"
-    return {bool: "on or off", Path: "path", float: "number", int: "integer", str: "text"}.get(
-        typing.cast(type, hint), str(hint)
-    )
+    plain = {bool: "on or off", Path: "path", float: "number", float | None: "number", int: "integer", str: "text"}
+    return plain.get(typing.cast(type, hint), str(hint))
 
 
 def _bounds(metadata: list[typing.Any]) -> str:
@@ -116,15 +116,17 @@ def _default(name: str, field: typing.Any) -> str:
         return "`on`" if value else "`off`"
     if isinstance(value, tuple):
         return f"`{','.join(value)}`"
-    return "" if value == "" else f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+    return "" if value in ("", None) else f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
 def main() -> None:
     """Write every page."""
     TARGET.mkdir(parents=True, exist_ok=True)
     for name, make in pages().items():
-        (TARGET / name).write_text(make())
-        print(f"wrote {(TARGET / name).relative_to(ROOT)}", file=sys.stderr)
+        page = (TARGET / name).resolve()
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(make())
+        print(f"wrote {page.relative_to(ROOT)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import typer
 
 from app.cli import terminal
 from app.cli.grid import Grid, columns
+from app.cli.rendering import beside_notes, cost_cells
+from app.cli.sci import HardwareOption, LifetimeOption, ShareOption, known_hardware
 from app.units import format_carbon, format_energy, joules
 
 if TYPE_CHECKING:
@@ -52,15 +54,20 @@ def show_job(
     ],
     storage: StorageOption = "",
     as_json: JsonOption = False,
-    embodied_kg: Annotated[
-        float, typer.Option("--embodied-kgco2e", min=0, help="Making of the servers it ran on, for SCI; 0: left out.")
-    ] = 0.0,
-    lifetime_years: Annotated[float, typer.Option(min=0.1, help="How long those servers are in use.")] = 4.0,
+    hardware: HardwareOption = "",
+    share: ShareOption = 1.0,
+    lifetime_years: LifetimeOption = None,
 ) -> None:
-    """One run: utilisation, scheduling efficiency, energy utilisation, SCI, workers, curve of energy to accuracy."""
-    from app.training.reports import read_report
+    """One run: utilisation, scheduling efficiency, energy utilisation, SCI, workers, curve of energy to accuracy.
 
-    report = _with_embodied(read_report(_storage(storage), run), embodied_kg, lifetime_years)
+    Its carbon is priced again, hour by hour, by the grid data that are here now.
+    """
+    from app.cli.job_pricing import priced_report
+    from app.engine.job_prices import with_embodied
+
+    report = priced_report(storage, run)
+    if made := known_hardware(hardware, lifetime_years):
+        report = with_embodied(report, made.share_ug(report.seconds, share))
     if as_json:
         terminal.show_json(report)
     else:
@@ -98,10 +105,20 @@ def report_grids(report: "JobReport") -> "Sequence[Grid]":
         (f"{sci} per epoch", _carbon(report.sci_per_epoch_ugco2e)),
         (f"{sci} per model", _carbon(report.sci_per_model_ugco2e)),
     )
-    grids = [Grid(report.run, columns("figure", "value"), figures)]
+    grids = [Grid(report.run, columns("figure", "value"), figures, notes=_price_notes(report))]
     if len(report.workers) > 1:
         grids.append(_workers_grid(report))
     return [*grids, _curve_grid(report)] if report.curve else grids
+
+
+def _price_notes(report: "JobReport") -> tuple[str, ...]:
+    """The terms of its price; empty of a report whose hours are not known."""
+    basis = report.basis
+    if basis is None:
+        return ()
+    cost = () if report.cost_micros is None else (f"cost: {cost_cells(report.cost_micros)[0]} {report.currency}",)
+    terms = f"zone {report.zone}: {basis.intensity_g_per_kwh:g} gCO2e/kWh ({basis.source}), PUE {report.pue:g}"
+    return (terms, *cost, *beside_notes(report), *basis.notes)
 
 
 def _workers_grid(report: "JobReport") -> Grid:
@@ -132,20 +149,6 @@ def _curve_grid(report: "JobReport") -> Grid:
 def _curve_line(row: "CurveRow", names: "Sequence[str]") -> tuple[str, ...]:
     values = (f"{row.metrics[name]:.4f}" if name in row.metrics else "" for name in names)
     return (str(row.epoch), str(row.attempt), f"{joules(row.spent_uj):.3f}", f"{joules(row.energy_uj):.3f}", *values)
-
-
-def _with_embodied(report: "JobReport", making_kg: float, lifetime_years: float) -> "JobReport":
-    from app.engine.job_report import embodied_share_ug, sci
-
-    if not making_kg or report.sci_per_epoch_ugco2e is None:
-        return report
-    embodied = embodied_share_ug(making_kg, lifetime_years, report.seconds)
-    changes = {
-        "embodied_ugco2e": embodied,
-        "sci_per_epoch_ugco2e": sci(report.carbon_ugco2e, embodied, report.epochs),
-        "sci_per_model_ugco2e": sci(report.carbon_ugco2e, embodied, 1) if report.finished else None,
-    }
-    return report.model_copy(update=changes)
 
 
 def _efficiency(found: "Mapping[str, JobReport | None]") -> float:

@@ -15,15 +15,19 @@ from app.cli import terminal
 from app.cli.data import data
 from app.cli.deploy import deploy
 from app.cli.edge import certificate, edge
+from app.cli.intensity import intensity
 from app.cli.jobs import jobs
 from app.cli.keys import keys
 from app.cli.ledger import ledger, receipt, report
 from app.cli.models import models
 from app.cli.pause import pause
+from app.cli.plan import plan
 from app.cli.probe import probe
+from app.cli.sci import sci
 from app.cli.settings import settings
 from app.cli.tune import tune
 from app.cli.watch import watch
+from app.cli.why import why
 from app.errors import JoulekeeperError
 from app.product import NAME, version_of
 
@@ -84,12 +88,30 @@ def version() -> None:
     typer.echo(f"python {platform.python_version()}, ray {version_of('ray')}, torch {version_of('torch')}")
 
 
-for _command in (probe, settings, watch, report, receipt, train, tune, pause, deploy, edge, certificate, version):
+_COMMANDS = (
+    probe,
+    settings,
+    watch,
+    intensity,
+    report,
+    receipt,
+    train,
+    plan,
+    why,
+    tune,
+    pause,
+    deploy,
+    edge,
+    certificate,
+    version,
+)
+for _command in _COMMANDS:
     cli.command()(_command)
 cli.add_typer(ledger, name="ledger")
 cli.add_typer(models, name="models")
 cli.add_typer(keys, name="keys")
 cli.add_typer(jobs, name="jobs")
+cli.add_typer(sci, name="sci")
 cli.add_typer(data, name="data")
 
 

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from app.cli.grid import Grid, columns
 from app.console.exports import grade_of, label_names
-from app.engine.views import Audit, DeviceStatus, Receipt, Report, ReportRow, Status
-from app.units import format_carbon, format_energy, joules, kwh
+from app.engine.views import Audit, DeviceStatus, Priced, Receipt, Report, ReportRow, Status
+from app.units import MICROS, format_carbon, format_energy, format_water, joules, kwh
 
 _GB = 1_000_000_000
 
@@ -17,17 +17,20 @@ _GB = 1_000_000_000
 def report_grid(report: Report) -> Grid:
     """One row a group, largest first; totals; below it the terms under which energy became carbon."""
     labels = label_names(report)
-    figures = (">energy J", ">kWh", ">gCO2e", ">share", "grade", ">± J")
+    money = (f">{report.currency}",) if report.currency else ()
+    figures = (">energy J", ">kWh", ">gCO2e", *money, ">share", "grade", ">± J")
     total = ("total", *[""] * (len(labels) - 1), *_amounts(report.energy_uj, report.carbon_ugco2e))
     return Grid(
         title=f"Energy by {report.by}, {_period(report)}",
         columns=columns(*labels, *figures),
         rows=tuple(_report_row(row, labels) for row in report.rows),
-        total=(*total, "100.0 %" if report.energy_uj else "", "", ""),
+        total=(*total, *cost_cells(report.cost_micros), "100.0 %" if report.energy_uj else "", "", ""),
         notes=(
             f"zone {report.zone}: {report.intensity_g_per_kwh:g} gCO2e/kWh ({report.intensity_source}), "
             f"PUE {report.pue:g}",
             f"charged to work: {report.energy_utilisation:.1%} of the total",
+            *beside_notes(report),
+            *(report.basis.notes if report.basis else ()),
         ),
     )
 
@@ -36,6 +39,7 @@ def _report_row(row: ReportRow, labels: tuple[str, ...]) -> tuple[str, ...]:
     return (
         *(row.group.get(name, "") for name in labels),
         *_amounts(row.energy_uj, row.carbon_ugco2e),
+        *cost_cells(row.cost_micros),
         f"{100 * row.share:.1f} %",
         grade_of(row),
         f"{joules(row.uncertainty_uj):.3f}",
@@ -71,13 +75,42 @@ def receipt_grid(receipt: Receipt) -> Grid:
         "decode": _phase(receipt.decode_uj),
         "per token": "" if receipt.uj_per_token is None else f"{receipt.uj_per_token:g} uJ",
         "carbon": f"{receipt.carbon_ugco2e} ugCO2e ({format_carbon(receipt.carbon_ugco2e)})",
+        "market-based": _market(receipt.market_ugco2e),
+        "water": _water(receipt),
+        "cost": "" if receipt.cost_micros is None else f"{receipt.cost_micros} millionths of {receipt.currency}",
         "grade": receipt.grade,
         "load share": _share(receipt.load_share_uj, receipt.shares_final),
         "warm share": _share(receipt.warm_share_uj, receipt.shares_final),
         "state": "provisional" if receipt.provisional else "settled",
     }
     rows = tuple((name, value) for name, value in facts.items() if value)
-    return Grid(f"Receipt {receipt.receipt_id}", columns("fact", "value"), rows)
+    basis = receipt.basis
+    terms = f"zone {receipt.zone}: {basis.intensity_g_per_kwh:g} gCO2e/kWh ({basis.source})" if basis else ""
+    notes = (f"{terms}, PUE {receipt.pue:g}", *basis.notes) if basis else ()
+    return Grid(f"Receipt {receipt.receipt_id}", columns("fact", "value"), rows, notes=notes)
+
+
+def cost_cells(cost_micros: int | None) -> tuple[str, ...]:
+    """One cell, or none where no tariff is known."""
+    return () if cost_micros is None else (f"{cost_micros / MICROS:.6f}",)
+
+
+def beside_notes(priced: Priced) -> tuple[str, ...]:
+    """What stands beside carbon, a line each."""
+    market = _market(priced.market_ugco2e)
+    water = _water(priced)
+    return (*((f"market-based: {market}",) if market else ()), *((f"water: {water}",) if water else ()))
+
+
+def _market(carbon_ugco2e: int | None) -> str:
+    """The market-based figure; empty where no contract is known."""
+    return "" if carbon_ugco2e is None else f"{format_carbon(carbon_ugco2e)}, beside the location-based, never added"
+
+
+def _water(priced: Priced) -> str:
+    """Where it is drawn; empty where that is not known."""
+    parts = (("at the site", priced.water_site_ul), ("at the power stations", priced.water_source_ul))
+    return ", ".join(f"{format_water(volume_ul)} {where}" for where, volume_ul in parts if volume_ul is not None)
 
 
 def _phase(energy_uj: int | None) -> str:

@@ -18,8 +18,12 @@ _FIGURES = (
     "share",
     "grade",
     "uncertainty_uj",
+    "market_ugco2e",
+    "water_site_ul",
+    "water_source_ul",
+    "cost_micros",
 )
-_TERMS = ("zone", "intensity_g_per_kwh", "intensity_source", "pue")
+_TERMS = ("zone", "intensity_g_per_kwh", "intensity_source", "pue", "currency", "grid_revision", "revised_share")
 
 
 def label_names(report: Report) -> tuple[str, ...]:
@@ -39,7 +43,9 @@ def report_csv(report: Report) -> str:
     sheet = io.StringIO()
     writer = csv.writer(sheet, lineterminator="\n")
     writer.writerow((*labels, *_FIGURES, *_TERMS))
-    terms = (report.zone, report.intensity_g_per_kwh, report.intensity_source, report.pue)
+    basis = report.basis
+    revised = (basis.revision, basis.revised_share) if basis else ("", "")
+    terms = (report.zone, report.intensity_g_per_kwh, report.intensity_source, report.pue, report.currency, *revised)
     for row in report.rows:
         writer.writerow((*(row.group.get(name, "") for name in labels), *_figures(row), *terms))
     return sheet.getvalue()
@@ -68,4 +74,8 @@ def _figures(row: ReportRow) -> tuple[object, ...]:
         row.share,
         grade_of(row),
         row.uncertainty_uj,
+        row.market_ugco2e,
+        row.water_site_ul,
+        row.water_source_ul,
+        row.cost_micros,
     )

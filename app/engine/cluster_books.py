@@ -2,7 +2,7 @@
 
 Knows nothing of Ray: the accountant actor is the thin shell around it. Thread-safe.
 
-    books = ClusterBooks(Store(url), CarbonSettings(zone="FRA"), clock)
+    books = ClusterBooks(Store(url), lambda: Terms("FRA", series), clock)
     books.deliver(batches)             # exactly once, however often they come
     books.report("model")
 """
@@ -11,22 +11,34 @@ import contextlib
 import threading
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
 
-from app.carbon.footprint import CarbonSettings, carbon_of
+from app.carbon.pricing import Interval, Prices, Terms
 from app.clock import Clock
-from app.domain.account import WORK_ACCOUNTS, AccountName
+from app.domain.account import AccountName
+from app.engine.carbon_totals import CarbonTotals
 from app.engine.delivery import Delivery, MeterCondition
 from app.engine.evidence import Evidence
 from app.engine.exported import device_statuses, energy_by_device, exported_balance, exported_device
 from app.engine.heard import Heard
 from app.engine.job_details import job_details
 from app.engine.proof import prove
-from app.engine.views import Audit, JobDetail, Report, ReportKey, ReportRow, Status
+from app.engine.reporting import interval_of, make_report
+from app.engine.views import (
+    Audit,
+    HourEnergy,
+    JobDetail,
+    MeasuredReceipt,
+    PresentPrice,
+    Receipt,
+    Report,
+    ReportKey,
+    Status,
+)
 from app.errors import BooksDamaged, JoulekeeperError, Unavailable
 from app.ledger.journal import Batch
-from app.ledger.store import BUCKET_S, Balance, Overlap, Store, StoredDevice
+from app.ledger.store import Balance, Overlap, Store, StoredDevice
 from app.telemetry.snapshot import LedgerSnapshot, MeterHealth
 from app.units import NS_PER_S
 
@@ -34,14 +46,19 @@ _LONG_NS, _KEPT_TIMES = NS_PER_S // 20, 20
 """Totals that took longer to read than this are shown again for so many times as long: who watches a large cluster must
 not take the time that its deliveries need."""
 _STEPS_AT_ONCE = 20
+_AHEAD_NS = 3_600 * NS_PER_S
+"""What holds now is told for so long at most."""
 _NOBODY = MeterCondition("", "", "")
 
 
 class ClusterBooks:
     """Everything the accountant knows."""
 
-    def __init__(self, store: Store, carbon: CarbonSettings, clock: Clock) -> None:
-        self._store, self.carbon, self._clock = store, carbon, clock
+    def __init__(self, store: Store, terms: Callable[[], Terms], clock: Clock) -> None:
+        """`terms`: those of now; asked again for every answer, since grid data come in and are revised."""
+        self._store, self._terms, self._clock = store, terms, clock
+        self._priced = Prices(terms())
+        self._carbon_totals = CarbonTotals(store.balances, clock)
         self._heard = Heard()
         self._known_until_ns = 0
         self._kept: tuple[str, ...] = ()
@@ -122,40 +139,57 @@ class ClusterBooks:
         balances = self._store.balances(since_s, until_s)
         if tenant is not None:
             balances = [balance for balance in balances if balance.account.tenant == tenant]
-        groups: dict[tuple[tuple[str, str], ...], list[Balance]] = defaultdict(list)
-        for balance in balances:
-            groups[tuple(_group(by, balance).items())].append(balance)
-        total_uj = sum(balance.energy_uj for balance in balances)
-        work_uj = sum(balance.energy_uj for balance in balances if balance.account.name in WORK_ACCOUNTS)
-        rows = [self._row(dict(group), members, total_uj) for group, members in groups.items()]
-        rows.sort(key=lambda row: (-row.energy_uj, sorted(row.group.items())))
-        now = self.carbon.series().intensity_at(self._clock.wall_ns())
-        return Report(
-            by=by,
-            since_s=since_s,
-            until_s=until_s,
-            zone=self.carbon.zone,
-            intensity_g_per_kwh=now.g_per_kwh,
-            intensity_source=f"{now.source}, {now.year}" if now.year else now.source,
-            pue=self.carbon.pue,
-            energy_uj=total_uj,
-            carbon_ugco2e=sum(row.carbon_ugco2e for row in rows),
-            rows=tuple(rows),
-            energy_utilisation=work_uj / total_uj if total_uj else 0.0,
-            jobs=self._job_details(balances, tenant) if by == "job" else (),
-            resolution_s=max((balance.width_s for balance in balances), default=BUCKET_S),
-        )
+        jobs = self._job_details(balances, tenant) if by == "job" else ()
+        return make_report(by, balances, self._prices(), self._clock.wall_ns(), since_s, until_s, jobs)
 
     def used_by_tenant(self, since_s: float) -> dict[str, tuple[int, int]]:
         """Energy (uJ) and carbon (ug) charged to each tenant's requests and jobs since `since_s`, as far as booked."""
-        series = self.carbon.series()
-        found: dict[str, tuple[int, int]] = {}
+        by_tenant: dict[str, dict[Interval, int]] = defaultdict(dict)
         with self._store.moment() as books:
             for tenant, bucket_s, width_s, energy_uj in books.by_tenant(since_s):
-                intensity = series.intensity_at((bucket_s + width_s // 2) * NS_PER_S)
-                energy, carbon = found.get(tenant, (0, 0))
-                found[tenant] = (energy + energy_uj, carbon + carbon_of(energy_uj, intensity, self.carbon.pue))
-        return found
+                by_tenant[tenant][interval_of(bucket_s, width_s)] = energy_uj
+        prices = self._prices()
+        return {
+            tenant: (sum(energy.values()), prices.footprint(energy).carbon_ugco2e)
+            for tenant, energy in by_tenant.items()
+        }
+
+    def job_hours(self, job: str) -> tuple[HourEnergy, ...]:
+        """What all attempts of a job were charged, by the buckets of the books: enough to price it again."""
+        with self._store.moment() as books:
+            return tuple(
+                HourEnergy(start_s=bucket_s, width_s=width_s, energy_uj=energy_uj)
+                for bucket_s, width_s, energy_uj in books.by_job(job)
+            )
+
+    def priced(self, measured: MeasuredReceipt) -> Receipt:
+        """A receipt with its footprint: of the time in which its work was done, by the grid data of now."""
+        start_ns = round(measured.wall_time_s * NS_PER_S)
+        energy = {(start_ns, start_ns + max(1, measured.duration_ns)): measured.energy_uj}
+        prices = self._prices()
+        basis = prices.basis(energy, self._clock.wall_ns())
+        terms = prices.terms
+        return Receipt(
+            **dict(measured),
+            **asdict(prices.footprint(energy)),
+            zone=terms.zone,
+            pue=terms.pue,
+            currency=terms.tariff.currency if terms.tariff else "",
+            basis=basis,
+        )
+
+    def present_price(self) -> PresentPrice:
+        """What holds now, and until when."""
+        terms, now_ns = self._terms(), self._clock.wall_ns()
+        slot = terms.series.slots_between(now_ns, now_ns + _AHEAD_NS)[0]
+        return PresentPrice(g_per_kwh=slot.g_per_kwh * terms.pue, until_ns=slot.end_ns)
+
+    def _prices(self) -> Prices:
+        """Of the terms of now; what was worked out under the same terms is kept."""
+        terms = self._terms()
+        if terms != self._priced.terms:
+            self._priced = Prices(terms)
+        return self._priced
 
     def _job_details(self, balances: Iterable[Balance], tenant: str | None) -> tuple[JobDetail, ...]:
         """Of the jobs that were charged something, by worker and epoch."""
@@ -163,31 +197,6 @@ class ClusterBooks:
         details = job_details(part for name in sorted(names - {""}) for part in self._store.job_parts(name))
         theirs = (detail for detail in details if tenant is None or detail.tenant == tenant)
         return tuple(sorted(theirs, key=lambda detail: -detail.energy_uj))
-
-    def _row(self, group: dict[str, str], members: list[Balance], total_uj: int) -> ReportRow:
-        energy_uj = sum(balance.energy_uj for balance in members)
-        by_grade: dict[str, int] = defaultdict(int)
-        for balance in members:
-            by_grade[balance.grade.value] += balance.energy_uj
-        return ReportRow(
-            group=group,
-            energy_uj=energy_uj,
-            carbon_ugco2e=self._carbon(members),
-            share=energy_uj / total_uj if total_uj else 0.0,
-            by_grade_uj=dict(by_grade),
-            uncertainty_uj=sum(balance.uncertainty_uj for balance in members),
-        )
-
-    def _carbon(self, balances: Iterable[Balance]) -> int:
-        """Each bucket at the intensity that held in it."""
-        series = self.carbon.series()
-        by_bucket: dict[tuple[int, int], int] = defaultdict(int)
-        for balance in balances:
-            by_bucket[balance.bucket_s, balance.width_s] += balance.energy_uj
-        return sum(
-            carbon_of(energy_uj, series.intensity_at((bucket_s + width_s // 2) * NS_PER_S), self.carbon.pue)
-            for (bucket_s, width_s), energy_uj in by_bucket.items()
-        )
 
     # Auditing
 
@@ -238,7 +247,7 @@ class ClusterBooks:
         with self._lock:
             counts = {meter.body["node"]: meter.batches for meter in self._heard.shown()}
             waiting = self._heard.waiting()
-        intensity = self.carbon.series().intensity_at(self._clock.wall_ns())
+        carbon_ug = self._carbon_totals.of(totals, self._prices())
         return LedgerSnapshot(
             balances=tuple(
                 exported_balance(
@@ -247,9 +256,9 @@ class ClusterBooks:
                     balance.grade.value,
                     balance.energy_uj,
                     balance.uncertainty_uj,
-                    carbon_of(balance.energy_uj, intensity, self.carbon.pue),
+                    carbon_ugco2e,
                 )
-                for balance in totals
+                for balance, carbon_ugco2e in zip(totals, carbon_ug, strict=True)
             ),
             devices=tuple(exported_device(device) for device in status.devices),
             meters=tuple(
@@ -267,25 +276,6 @@ class ClusterBooks:
 
     def _now_s(self) -> float:
         return self._clock.wall_ns() / NS_PER_S
-
-
-def _group(by: ReportKey, balance: Balance) -> dict[str, str]:
-    account = balance.account
-    match by:
-        case "account":
-            return {"account": account.name.value, "kind": account.kind} if account.kind else {"account": account.name}
-        case "model":
-            return {"model": account.model, "version": account.version, "account": account.name.value}
-        case "tenant":
-            return {"tenant": account.tenant}
-        case "job":
-            return {
-                "job": account.job,
-                "attempt": str(account.attempt) if account.attempt else "",
-                "node": balance.node,
-            }
-        case "node":
-            return {"node": balance.node, "device": balance.device.rpartition("/")[2]}
 
 
 def _doubled(overlap: Overlap) -> str:

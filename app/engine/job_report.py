@@ -1,13 +1,14 @@
 """The report of one run of a job: four ratios, its footprint per unit, and the curve of energy to accuracy.
 
-Pure: figures in, a frozen view out; the formulas are the functions below. Knows nothing of what the job was: training,
-compression and preparing data use the same ones.
+Pure: figures in, a frozen view out; the formulas are the functions below, that of SCI in app/carbon/sci.py. Knows
+nothing of what the job was: training, compression and preparing data use the same ones.
 
     report = JobReport(run="digits-20261122-191500", ...)
     report.model_dump_json()
 """
 
-from app.engine.views import View
+from app.carbon.basis import PriceBasis
+from app.engine.views import HourEnergy, Priced, View
 from app.errors import InvalidInput
 
 
@@ -35,7 +36,7 @@ class WorkerReport(View):
     waiting_uj: int
 
 
-class JobReport(View):
+class JobReport(Priced):
     """What a run was and cost. None: not known, or it means nothing for this job."""
 
     run: str
@@ -52,8 +53,6 @@ class JobReport(View):
     epochs: int
     """Whose results count."""
     energy_uj: int
-    carbon_ugco2e: int
-    """Operational: energy x PUE x intensity."""
     grade: str
     source: str
     """`ledger`: settled on the books. `slices`: as the workers of the last attempt saw it. `none`: without a meter."""
@@ -77,6 +76,15 @@ class JobReport(View):
     """Of the one model that the job made."""
     curve: tuple[CurveRow, ...]
     workers: tuple[WorkerReport, ...]
+    hours: tuple[HourEnergy, ...] = ()
+    """Its energy by the buckets of the books: with it a report that was kept is priced again when it is read. Empty
+    where the ledger did not know the run; its carbon then stays what its workers saw."""
+    zone: str = ""
+    """Of the price; empty before it was priced from its hours."""
+    pue: float = 1.0
+    currency: str = ""
+    basis: PriceBasis | None = None
+    """With which grid data it was priced when it was read."""
 
 
 def utilisation(used_s: float, total_s: float) -> float | None:
@@ -108,24 +116,3 @@ def compression_ratio(before_bytes: int, after_bytes: int) -> float:
     if before_bytes <= 0 or after_bytes < 0:
         raise InvalidInput(f"sizes must be > 0 before and >= 0 after, got {before_bytes} and {after_bytes} bytes")
     return (before_bytes - after_bytes) / before_bytes
-
-
-def sci(operational_ugco2e: float, embodied_ugco2e: float, units: int) -> float | None:
-    """SCI = ((E x I) + M) / R in ugCO2e per functional unit (ISO/IEC 21031:2024); None for no unit.
-
-    E x I: energy times intensity, location-based, with the PUE in E; M: embodied; R: `units`, epochs or models here.
-    """
-    return (operational_ugco2e + embodied_ugco2e) / units if units > 0 else None
-
-
-def embodied_share_ug(making_kgco2e: float, lifetime_years: float, used_s: float, share: float = 1.0) -> int:
-    """M = TE x TR x RS in ugCO2e (ISO/IEC 21031:2024): a server's making by time and by the share of it that was used.
-
-    TE: `making_kgco2e`; TR: `used_s` over its lifetime; RS: `share` of the server, 0..1. Raises InvalidInput.
-    """
-    if making_kgco2e < 0 or lifetime_years <= 0 or used_s < 0 or not 0 <= share <= 1:
-        raise InvalidInput(
-            f"embodied carbon needs kg >= 0, lifetime_years > 0, seconds >= 0 and a share of 0 to 1, "
-            f"got {making_kgco2e}, {lifetime_years}, {used_s} and {share}"
-        )
-    return round(making_kgco2e * 1e9 * used_s / (lifetime_years * 365.25 * 86_400) * share)

@@ -1,6 +1,6 @@
-"""Receipts, read from the rings of one node by their ids.
+"""Receipts, read from the rings of one node by their ids. They are priced where the grid data are: by the accountant.
 
-desk = ReceiptDesk(tag, open_ring, is_watched, intensity_g_per_kwh, wall_minus_monotonic_ns)
+desk = ReceiptDesk(tag, open_ring, is_watched, wall_minus_monotonic_ns)
 desk.receipt("1a2b3c4d-0123456789ab-1f")
 """
 
@@ -13,10 +13,10 @@ from operator import or_
 from app.domain.account import Account, AccountName
 from app.engine.phases import per_token
 from app.engine.shares import NO_SHARES, Shares, fair_shares
-from app.engine.views import Receipt, Receipts
+from app.engine.views import MeasuredReceipt, MeasuredReceipts
 from app.errors import InvalidInput, NotFound
 from app.ledger.ring import SETTLED, RingReader, grades_text, parse_receipt_id
-from app.units import NS_PER_S, carbon_ug
+from app.units import NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +29,17 @@ class ReceiptDesk:
     """Opens a ring by its id. Raises FileNotFoundError."""
     is_watched: Callable[[str], bool]
     """Whether the process of a ring still lives or has work that is not booked."""
-    intensity_g_per_kwh: float
     wall_minus_monotonic_ns: int
 
-    def receipt(self, receipt_id: str) -> Receipt:
+    def receipt(self, receipt_id: str) -> MeasuredReceipt:
         """One receipt. Raises InvalidInput for no receipt id, NotFound if it is not here, or no longer kept."""
         ring_id, sequence = self._located(receipt_id)
         with self._opened(receipt_id, ring_id) as reader:
             return self._read(receipt_id, reader, sequence)
 
-    def receipts(self, receipt_ids: Iterable[str]) -> Receipts:
+    def receipts(self, receipt_ids: Iterable[str]) -> MeasuredReceipts:
         """Many receipts, each ring opened once; why one cannot be told stands in `missing`."""
-        found: list[Receipt] = []
+        found: list[MeasuredReceipt] = []
         missing: dict[str, str] = {}
         by_ring: dict[str, list[tuple[str, int]]] = {}
         for receipt_id in receipt_ids:
@@ -59,7 +58,7 @@ class ReceiptDesk:
                             missing[receipt_id] = str(error)
             except NotFound as error:
                 missing |= dict.fromkeys((receipt_id for receipt_id, _ in wanted), str(error))
-        return Receipts(receipts=tuple(found), missing=missing)
+        return MeasuredReceipts(receipts=tuple(found), missing=missing)
 
     def _located(self, receipt_id: str) -> tuple[str, int]:
         wanted_tag, ring_id, sequence = parse_receipt_id(receipt_id)
@@ -78,7 +77,7 @@ class ReceiptDesk:
         finally:
             reader.close()
 
-    def _read(self, receipt_id: str, reader: RingReader, sequence: int) -> Receipt:
+    def _read(self, receipt_id: str, reader: RingReader, sequence: int) -> MeasuredReceipt:
         is_final = not self.is_watched(reader.ring_id)  # asked first: what is final may not be read before
         rows = reader.phases(sequence)
         account: Account = reader.account(int(rows[0]["owner"]))
@@ -86,7 +85,7 @@ class ReceiptDesk:
         start_ns, end_ns, energy_uj = int(rows[0]["start_ns"]), int(rows[-1]["end_ns"]), sum(phases_uj)
         tokens = int(rows[-1]["part"]) if len(rows) > 1 else 0
         shares = _shares(reader, account, energy_uj)
-        return Receipt(
+        return MeasuredReceipt(
             receipt_id=receipt_id,
             account=account.name.value,
             tenant=account.tenant,
@@ -95,7 +94,6 @@ class ReceiptDesk:
             job=account.job,
             node=reader.header.node,
             energy_uj=energy_uj,
-            carbon_ugco2e=carbon_ug(energy_uj, self.intensity_g_per_kwh),
             grade=grades_text(reduce(or_, (int(row["grades"]) for row in rows))),
             provisional=not all(int(row["state"]) & SETTLED for row in rows),
             prefill_uj=phases_uj[0] if len(rows) > 1 else None,

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from app.carbon.basis import PriceBasis
+
 
 class View(BaseModel):
     """Base of all views: immutable, unknown keys refused."""
@@ -11,16 +13,30 @@ class View(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Priced(View):
+    """What energy comes to under the terms of its place and time. None: no coefficient, contract or tariff is known."""
+
+    carbon_ugco2e: int
+    """Operational and location-based: energy x PUE x intensity of the hours in which it was used."""
+    market_ugco2e: int | None = None
+    """The same by contract (market-based). It stands beside the location-based figure and is never added to it."""
+    water_site_ul: int | None = None
+    """Microlitres used at the site."""
+    water_source_ul: int | None = None
+    """Microlitres consumed at the power stations."""
+    cost_micros: int | None = None
+    """Of electricity, the building's included: millionths of the currency."""
+
+
 ReportKey = Literal["account", "model", "tenant", "job", "node"]
 
 
-class ReportRow(View):
+class ReportRow(Priced):
     """One group of a report. Empty labels: the group does not have them."""
 
     group: dict[str, str]
     """Label to value, e.g. {"account": "request"} or {"model": "minilm", "version": "1"}."""
     energy_uj: int
-    carbon_ugco2e: int
     share: float
     """0..1 of the report's total energy."""
     by_grade_uj: dict[str, int]
@@ -55,7 +71,25 @@ class JobDetail(View):
     """Every worker in every epoch; empty if those are more than 10,000."""
 
 
-class Report(View):
+class HourEnergy(View):
+    """Energy in one bucket of the books."""
+
+    start_s: int
+    """Unix seconds."""
+    width_s: int
+    energy_uj: int
+
+
+class PresentPrice(View):
+    """Carbon of a kWh of devices now."""
+
+    g_per_kwh: float
+    """PUE included."""
+    until_ns: int
+    """Wall time at which it may change."""
+
+
+class Report(Priced):
     """Energy and carbon of a period, grouped. Rows are sorted by energy, largest first, and add up to the total."""
 
     by: ReportKey
@@ -64,10 +98,12 @@ class Report(View):
     until_s: float
     zone: str
     intensity_g_per_kwh: float
+    """Mean over the energy of the period; of none, what holds now."""
     intensity_source: str
     pue: float
+    currency: str = ""
+    """Of the costs; empty without a tariff."""
     energy_uj: int
-    carbon_ugco2e: int
     rows: tuple[ReportRow, ...]
     energy_utilisation: float
     """Charged to work (request, job, load) over total, 0..1."""
@@ -75,6 +111,8 @@ class Report(View):
     """Length of the longest of the minutes, hours or days that the period touches: each counts as a whole."""
     jobs: tuple[JobDetail, ...] = ()
     """Of a report by job: the jobs that have workers or epochs, those with the most energy first."""
+    basis: PriceBasis | None = None
+    """With which grid data it was priced, and whether they were revised."""
 
 
 class DeviceAudit(View):
@@ -124,8 +162,8 @@ class Audit(View):
     """Every posting to `gap`, the largest first, at most a thousand."""
 
 
-class Receipt(View):
-    """What one request, load or job phase used."""
+class MeasuredReceipt(View):
+    """What one request, load or job phase used, as its node knows it."""
 
     receipt_id: str
     account: str
@@ -135,7 +173,6 @@ class Receipt(View):
     job: str
     node: str
     energy_uj: int
-    carbon_ugco2e: int
     grade: str
     """The weakest grade of its parts, or the parts joined by `+` when they differ."""
     provisional: bool
@@ -154,6 +191,23 @@ class Receipt(View):
     """And for making its tokens; both add up to energy_uj."""
     uj_per_token: float | None = None
     """energy_uj, prefill included, per token made; None before the request has ended, or of none."""
+
+
+class MeasuredReceipts(View):
+    """Many of them."""
+
+    receipts: tuple[MeasuredReceipt, ...]
+    missing: dict[str, str]
+    """Ids that cannot be told, with the reason."""
+
+
+class Receipt(MeasuredReceipt, Priced):
+    """What it used, and what that comes to by the grid data of now."""
+
+    zone: str = ""
+    pue: float = 1.0
+    currency: str = ""
+    basis: PriceBasis | None = None
 
 
 class Receipts(View):

@@ -25,13 +25,15 @@ from app.ledger.schema import ACCOUNT_LABELS, accounts, balances, batches, devic
 from app.units import NS_PER_S
 
 BUCKET_S = 60
-"""Width of the finest balance, seconds."""
+"""Width of the finest balance, seconds, unless a store was told another."""
 
 Labels = tuple[Any, ...]
 LineKey = tuple[str, Labels, str]
 """Device, account labels, grade."""
 
 _labels = itemgetter(*ACCOUNT_LABELS)
+_WATCHED_NS = 60 * NS_PER_S
+"""Readings further apart than this in one batch were not taken by one meter."""
 _MAX_REMEMBERED = 200_000
 _LARGEST = 2**62
 _AT_ONCE = 1_000
@@ -42,9 +44,9 @@ _GRADES = frozenset(grade.value for grade in Grade)
 class Sums:
     """What some batches come to."""
 
-    def __init__(self, grade_of: Callable[[str], str]) -> None:
+    def __init__(self, grade_of: Callable[[str], str], bucket_s: int = BUCKET_S) -> None:
         """`grade_of`: of devices that an earlier batch described."""
-        self._grade_of = grade_of
+        self._grade_of, self._bucket_s = grade_of, bucket_s
         self.buckets: dict[int, dict[LineKey, list[int]]] = {}
         """Energy and uncertainty by bucket and line."""
         self.spans: dict[tuple[str, str], list[int]] = {}
@@ -68,7 +70,7 @@ class Sums:
             if key not in self.devices:
                 self.devices[key] = (device, body)
             self._extend(key, batch.meter, device["raw"][0][0], device["raw"][-1][0])
-        sums = self.buckets.setdefault(body["wall_ns"] // NS_PER_S // BUCKET_S * BUCKET_S, {})
+        sums = self.buckets.setdefault(_used_ns(body) // NS_PER_S // self._bucket_s * self._bucket_s, {})
         for posting in body["postings"]:
             device_key = posting["device"]
             # Batches of version 0.1 have no grades of their own.
@@ -98,11 +100,24 @@ class Sums:
             span[0], span[1] = min(span[0], first_ns), max(span[1], last_ns)
 
 
+def _used_ns(body: Mapping[str, Any]) -> int:
+    """Wall time at which a batch's energy was used, seconds before it was booked: the middle of its readings.
+
+    A first reading may be hours old, from before a meter came; what was used while it was there counts then.
+    """
+    offset_ns = body.get("wall_minus_monotonic_ns")
+    devices = [device["raw"] for device in body["devices"] if device["raw"]]
+    if offset_ns is None or not devices:
+        return int(body["wall_ns"])
+    first_ns, last_ns = min(raw[0][0] for raw in devices), max(raw[-1][0] for raw in devices)
+    return int(last_ns - min(last_ns - first_ns, _WATCHED_NS) // 2 + offset_ns)
+
+
 class Booker:
     """Writes sums into the tables. Not thread-safe: one writing transaction at a time owns it."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, bucket_s: int = BUCKET_S) -> None:
+        self._database, self._bucket_s = database, bucket_s
         self._accounts: dict[Labels, int] = {}
         self._lines: dict[LineKey, int] = {}
         self._spans: dict[tuple[str, str], int] = {}
@@ -141,7 +156,7 @@ class Booker:
         """Add batches that were not there before to all that is derived from them."""
         if len(self._lines) > _MAX_REMEMBERED:
             self.forget()
-        sums = Sums(partial(self._grade_of, connection))
+        sums = Sums(partial(self._grade_of, connection), self._bucket_s)
         for batch in new:
             sums.take(batch)
         self._add_devices(connection, sums.devices)
@@ -183,7 +198,7 @@ class Booker:
         rows = sorted((ids[key], energy_uj, uncertainty_uj) for key, (energy_uj, uncertainty_uj) in totals.items())
         self._database.change(connection, lines, sums_up, rows)
         added = sorted(
-            (BUCKET_S, bucket_s, ids[key], energy_uj, uncertainty_uj)
+            (self._bucket_s, bucket_s, ids[key], energy_uj, uncertainty_uj)
             for bucket_s, sums in buckets.items()
             for key, (energy_uj, uncertainty_uj) in sums.items()
         )

@@ -18,7 +18,7 @@ from app.ledger.seals import Seal, tally_seals
 from app.ledger.tally import ChainTally, tally_chain
 from app.units import NS_PER_S
 
-MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
+HOUR_S, DAY_S = 3_600, 86_400
 
 BATCHES_A_SEAL = 20_000
 BATCHES_A_STEP = 2_000
@@ -67,8 +67,8 @@ class Compactor:
         return Compaction(buckets, sealed, dropped, tuple(kept), more=taken == steps)
 
     def _steps(self, now_s: float, kept: list[str]) -> Iterator[tuple[str, int]]:
-        yield from self._widen(MINUTE_S, HOUR_S, now_s - self._retention.minutes_s)
-        yield from self._widen(HOUR_S, DAY_S, now_s - self._retention.hours_s)
+        yield from self._widen(range(1, HOUR_S), HOUR_S, now_s - self._retention.minutes_s)
+        yield from self._widen(range(HOUR_S, HOUR_S + 1), DAY_S, now_s - self._retention.hours_s)
         # Whole days: a seal a day is little, a seal an hour would be a lot.
         before_s = (now_s - self._retention.batches_s) // DAY_S * DAY_S
         before_ns = int(before_s) * NS_PER_S
@@ -91,17 +91,20 @@ class Compactor:
 
     # Balances
 
-    def _widen(self, narrow_s: int, wide_s: int, before_s: float) -> Iterator[tuple[str, int]]:
-        """One bucket a step. A wide bucket takes what lies in it only when all of it is old enough."""
+    def _widen(self, narrow_s: range, wide_s: int, before_s: float) -> Iterator[tuple[str, int]]:
+        """One bucket a step, of the widths in `narrow_s`: a store may have had several.
+
+        A wide bucket takes what lies in it only when all of it is old enough.
+        """
         before_s = before_s // wide_s * wide_s
         while (bucket_s := self._oldest_bucket(narrow_s)) is not None and bucket_s < before_s:
             with self._database.writing("join balances") as connection:
                 _join(self._database, connection, narrow_s, wide_s, bucket_s)
             yield "bucket", 1
 
-    def _oldest_bucket(self, width_s: int) -> int | None:
+    def _oldest_bucket(self, widths_s: range) -> int | None:
         with self._database.reading() as connection:
-            query = select(func.min(balances.c.bucket_s)).where(balances.c.width_s == width_s)
+            query = select(func.min(balances.c.bucket_s)).where(_of_width(widths_s))
             return connection.execute(query).scalar()
 
     # Batches
@@ -137,10 +140,10 @@ class Compactor:
             yield "drop", count
 
 
-def _join(database: Database, connection: Connection, narrow_s: int, wide_s: int, bucket_s: int) -> None:
+def _join(database: Database, connection: Connection, narrow_s: range, wide_s: int, bucket_s: int) -> None:
     """Add one bucket's balances to those of the wider bucket around it, and remove them."""
     columns = balances.c
-    here = and_(columns.width_s == narrow_s, columns.bucket_s == bucket_s)
+    here = and_(_of_width(narrow_s), columns.bucket_s == bucket_s)
     source = select(
         literal(wide_s), literal(bucket_s // wide_s * wide_s), columns.line, columns.energy_uj, columns.uncertainty_uj
     ).where(here)
@@ -148,6 +151,10 @@ def _join(database: Database, connection: Connection, narrow_s: int, wide_s: int
     added = {name: columns[name] + statement.excluded[name] for name in ("energy_uj", "uncertainty_uj")}
     connection.execute(statement.on_conflict_do_update(index_elements=list(balances.primary_key), set_=added))
     connection.execute(delete(balances).where(here))
+
+
+def _of_width(widths_s: range) -> ColumnElement[bool]:
+    return balances.c.width_s.between(widths_s.start, widths_s.stop - 1)
 
 
 def _provable(reader: Reader, meter: str, before_ns: int, kept: list[str]) -> tuple[ChainTally | None, str]:

@@ -41,7 +41,7 @@ class Balance:
     energy_uj: int
     uncertainty_uj: int
     width_s: int = 60
-    """Seconds of the bucket: 60, 3600 or 86400; 0 for a sum since the books began."""
+    """Seconds of the bucket: 60 (or what the store was told), 3600 or 86400; 0 for a sum since the books began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,21 @@ class Reader:
         )
         for tenant, bucket_s, width_s, energy_uj in self._connection.execute(query):
             yield tenant, bucket_s, width_s, int(energy_uj)
+
+    def by_job(self, job: str) -> Iterator[tuple[int, int, int]]:
+        """Begin and width (s) of each bucket, and energy, of all attempts of a job, by time."""
+        figures = balances.c
+        query = (
+            select(figures.bucket_s, figures.width_s, func.sum(figures.energy_uj))
+            .select_from(balances)
+            .join(lines, lines.c.id == figures.line)
+            .join(accounts, accounts.c.id == lines.c.account)
+            .where(accounts.c.job == job)
+            .group_by(figures.bucket_s, figures.width_s)
+            .order_by(figures.bucket_s, figures.width_s)
+        )
+        for bucket_s, width_s, energy_uj in self._connection.execute(query):
+            yield bucket_s, width_s, int(energy_uj)
 
     def totals(self) -> Iterator[Balance]:
         """Running totals."""

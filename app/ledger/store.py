@@ -30,13 +30,16 @@ __all__ = ["BUCKET_S", "Balance", "Compaction", "JobPart", "Overlap", "Reader", 
 class Store:
     """The accountant's store. Thread-safe. Everything raises Unavailable when the database does not do its part."""
 
-    def __init__(self, url: str, retention: Retention | None = None, at_once: bool = True) -> None:
-        """`at_once` False: a database that does not answer yet is opened when it is first needed.
+    def __init__(
+        self, url: str, retention: Retention | None = None, at_once: bool = True, bucket_s: int = BUCKET_S
+    ) -> None:
+        """`at_once` False: a database that does not answer yet is opened when it is first needed. `bucket_s`: width of
+        the finest balances, a divisor of an hour.
 
         Raises InvalidInput for a URL or a schema that this program cannot use.
         """
         self._database = Database(url)
-        self._booker = Booker(self._database)
+        self._booker = Booker(self._database, bucket_s)
         self._compactor = Compactor(self._database, retention or Retention())
         self._compacting = threading.Lock()
         self._is_open = False
@@ -92,7 +95,7 @@ class Store:
     def balances(self, since_s: float | None = None, until_s: float | None = None) -> list[Balance]:
         """Balances by bucket, device, account and grade, of the buckets that touch [since_s, until_s).
 
-        Buckets are minutes where these are still kept, else hours, else days: see `Balance.width_s`.
+        Buckets are minutes, or of `bucket_s`, where these are still kept, else hours, else days: see `Balance.width_s`.
         """
         with self.moment() as books:
             return list(books.balances(since_s, until_s))

@@ -22,13 +22,23 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from app.access.snapshot import Poll, PollAnswer
-from app.carbon.footprint import carbon_settings
 from app.clock import SystemClock
 from app.config import Settings, settings
 from app.engine.cluster_books import ClusterBooks
 from app.engine.delivery import Delivery
 from app.engine.evidence import Evidence
-from app.engine.views import Audit, Receipt, Receipts, Report, ReportKey, Status
+from app.engine.views import (
+    Audit,
+    HourEnergy,
+    MeasuredReceipt,
+    MeasuredReceipts,
+    PresentPrice,
+    Receipt,
+    Receipts,
+    Report,
+    ReportKey,
+    Status,
+)
 from app.errors import JoulekeeperError, NotFound, Unavailable
 from app.ledger.compaction import DAY_S, Retention
 from app.ledger.ring import parse_receipt_id
@@ -64,14 +74,17 @@ class Accountant:
     """Keeps the ledger. Called from several threads."""
 
     def __init__(self) -> None:
+        from app.metering.price_terms import PriceTerms  # whoever only calls the accountant needs no grid providers
+
         config = settings()
         raise_priority()
         # What was imported stays for ever; walking through it over and over costs more than the garbage is worth.
         gc.freeze()
         gc.set_threshold(_GARBAGE_AFTER, 20, 20)
-        carbon = carbon_settings(zone=config.zone, pue=config.pue)
-        store = Store(config.store_url, _retention(config), at_once=False)
-        self._books = ClusterBooks(store, carbon, SystemClock())
+        self._terms = PriceTerms(config, SystemClock())
+        self._terms.keep_fresh()
+        store = Store(config.store_url, _retention(config), at_once=False, bucket_s=config.bucket_s)
+        self._books = ClusterBooks(store, self._terms.now, SystemClock())
         own = [metric for metric in METRICS if metric.pushed_by == "accountant"]
         self._exporter = MetricsExporter(self._books.snapshot, pushed=own)
         self._access = open_desk(config, self._books.used_by_tenant)
@@ -161,11 +174,20 @@ class Accountant:
         """See ClusterBooks.report."""
         return self._books.report(by, since_s, until_s, tenant)
 
+    def job_hours(self, job: str) -> tuple[HourEnergy, ...]:
+        """See ClusterBooks.job_hours."""
+        return self._books.job_hours(job)
+
+    @ray.method(concurrency_group="access")
+    def present_price(self) -> PresentPrice:
+        """See ClusterBooks.present_price."""
+        return self._books.present_price()
+
     def status(self) -> Status:
         """See ClusterBooks.status."""
         status = self._books.status()
-        if self._access.warnings:
-            status = status.model_copy(update={"warnings": (*status.warnings, *self._access.warnings)})
+        if more := (*self._access.warnings, *self._terms.warnings):
+            status = status.model_copy(update={"warnings": (*status.warnings, *more)})
         if not self._closing.is_set():
             return status
         closed = "the books are closed, nothing is metered; `joulekeeper ledger open` opens them"
@@ -177,10 +199,10 @@ class Accountant:
         return self._books.audit([evidence for evidence in testimonies if evidence is not None])
 
     def receipt(self, receipt_id: str) -> Receipt:
-        """A receipt from the node that holds it, as it is now."""
+        """A receipt from the node that holds it, as it is now, priced by the grid data of now."""
         tag, _, _ = parse_receipt_id(receipt_id)
-        receipt: Receipt = _get(self._meter_of(tag, receipt_id).receipt.remote(receipt_id), _METER_TIMEOUT_S)
-        return receipt
+        measured: MeasuredReceipt = _get(self._meter_of(tag, receipt_id).receipt.remote(receipt_id), _METER_TIMEOUT_S)
+        return self._books.priced(measured)
 
     def receipts(self, receipt_ids: Sequence[str]) -> Receipts:
         """Many receipts from the nodes that hold them, as they are now."""
@@ -191,8 +213,8 @@ class Accountant:
         missing: dict[str, str] = {}
         for tag, ids in by_tag.items():
             try:
-                answer: Receipts = _get(self._meter_of(tag, ids[0]).receipts.remote(ids), _METER_TIMEOUT_S)
-                found += answer.receipts
+                answer: MeasuredReceipts = _get(self._meter_of(tag, ids[0]).receipts.remote(ids), _METER_TIMEOUT_S)
+                found += map(self._books.priced, answer.receipts)
                 missing |= answer.missing
             except NotFound as error:
                 missing |= dict.fromkeys(ids, str(error))
@@ -332,6 +354,14 @@ class BooksClient:
     def report(self, by: ReportKey, since_s: float | None = None, until_s: float | None = None) -> Report:
         """Energy and carbon of a period; None: from the beginning, until now (Unix seconds)."""
         return _get(self._actor.report.remote(by, since_s, until_s), _CALL_TIMEOUT_S)
+
+    def job_hours(self, job: str) -> tuple[HourEnergy, ...]:
+        """What all attempts of a job were charged, by the buckets of the books."""
+        return _get(self._actor.job_hours.remote(job), _CALL_TIMEOUT_S)
+
+    def present_price(self) -> PresentPrice:
+        """Carbon of a kWh of devices now, and until when."""
+        return _get(self._actor.present_price.remote(), _METER_TIMEOUT_S)
 
     def audit(self) -> Audit:
         """Recompute the books and compare."""

@@ -24,7 +24,7 @@ def take_over_auth_mode() -> None:
     demands_token = None if address is None else _demands_token(address)
     if demands_token is None:
         return
-    from ray._raylet import Config
+    from ray._raylet import Config  # type: ignore[attr-defined]
 
     os.environ[AUTH_MODE] = "token" if demands_token else "disabled"
     Config.initialize("")  # Ray keeps what the environment said when it was first asked

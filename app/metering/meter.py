@@ -30,7 +30,7 @@ from app.engine.node_export import NodeExport
 from app.engine.receipts import ReceiptDesk
 from app.engine.ring_watch import RingWatch
 from app.engine.troubles import Troubles
-from app.engine.views import Receipt, Receipts
+from app.engine.views import MeasuredReceipt, MeasuredReceipts
 from app.errors import Unavailable
 from app.ledger.board import BoardWriter, Present, uuid_hash
 from app.ledger.journal import Journal
@@ -47,6 +47,7 @@ from app.metering.place import (
     rings_directory,
     totals_path,
 )
+from app.metering.present import PresentIntensity
 from app.metering.rhythm import IDLE_FLUSHES, Rhythm
 from app.sensors.base import Sensor
 from app.sensors.discovery import discover, sensor_settings
@@ -85,6 +86,12 @@ def find_sensors(config: Settings) -> Sequence[Sensor]:
     return found.sensors
 
 
+def yearly_g_per_kwh(config: Settings) -> float:
+    """What the zone emits in the mean of a year, the building's overhead included."""
+    carbon = carbon_settings(zone=config.zone, pue=config.pue)
+    return carbon.series().intensity_at(time.time_ns()).g_per_kwh * carbon.pue
+
+
 def journal_name(here: Place) -> str:
     """A new journal needs a new name: under an old one the store would take its first batches for repetitions."""
     return f"{here.machine}:{here.node}:{secrets.token_hex(4)}"
@@ -96,8 +103,7 @@ class Meter:
     def __init__(self, ray_node_id: str, resident: bool) -> None:
         self._config = settings()
         self._ray_node_id, self._resident = ray_node_id, resident
-        self._carbon = carbon_settings(zone=self._config.zone, pue=self._config.pue)
-        self._intensity = self._carbon.series().intensity_at(time.time_ns()).g_per_kwh * self._carbon.pue
+        self._present = PresentIntensity(yearly_g_per_kwh(self._config), lambda: _accountant().present_price())
         self._books: NodeBooks | None = None
         self._export: NodeExport | None = None
         self._troubles = Troubles()
@@ -119,11 +125,11 @@ class Meter:
         here = place(self._config)
         return node_tag(here.machine, here.boot)
 
-    def receipt(self, receipt_id: str) -> Receipt:
-        """A receipt of this node. Raises NotFound, InvalidInput, or Unavailable before the books are open."""
+    def receipt(self, receipt_id: str) -> MeasuredReceipt:
+        """A receipt of this node, unpriced. Raises NotFound, InvalidInput, or Unavailable before the books are open."""
         return self._desk().receipt(receipt_id)
 
-    def receipts(self, receipt_ids: Sequence[str]) -> Receipts:
+    def receipts(self, receipt_ids: Sequence[str]) -> MeasuredReceipts:
         """Many receipts of this node. Raises Unavailable before the books are open."""
         return self._desk().receipts(receipt_ids)
 
@@ -131,7 +137,10 @@ class Meter:
         if self._books is None:
             raise Unavailable("the meter of this node is still starting; try again in a moment")
         rings, offset_ns = self._books.rings, time.time_ns() - time.monotonic_ns()
-        return ReceiptDesk(self.tag(), rings.open_for_receipt, rings.is_watched, self._intensity, offset_ns)
+        return ReceiptDesk(self.tag(), rings.open_for_receipt, rings.is_watched, offset_ns)
+
+    def _present_g_per_kwh(self) -> float:
+        return self._present.g_per_kwh
 
     def leave(self, timeout_s: float = 15.0) -> bool:
         """Take a closing reading and deliver everything; False if the store did not acknowledge in time."""
@@ -162,7 +171,9 @@ class Meter:
             return
         books = open_books(self._config, sensors)
         gc.freeze()  # modules and books are here to stay: no need to look through them again and again
-        self._export = NodeExport(books.journal, totals_path(self._config), self._lock, self._carbon, SystemClock())
+        self._export = NodeExport(
+            books.journal, totals_path(self._config), self._lock, self._present_g_per_kwh, SystemClock()
+        )
         self._books = books
         threading.Thread(target=self._deliver_for_ever, args=(books,), name="deliver", daemon=True).start()
         board = BoardWriter(board_path(self._config))
@@ -207,7 +218,7 @@ class Meter:
                     books.tick(with_host=rhythm.host_is_due(begun))
             rhythm.see(bool(books.rings.living), begun)
             if rhythm.show_is_due(begun):
-                show_present(board, books, self._intensity)
+                show_present(board, books, self._present.g_per_kwh)
             if rhythm.commit_is_due(bool(books.rings.rings), begun):
                 wrote = self._commit(books)
                 rhythm.tried(bool(wrote), wrote is None, begun)
@@ -279,6 +290,7 @@ class Meter:
             self._committed.wait(self._config.flush_s * IDLE_FLUSHES)
             self._committed.clear()
             now_s = time.time()
+            self._present.renew(time.time_ns())
             warn_of_refused(books.journal, self._troubles, now_s)
             try:
                 courier.deliver(now_s)

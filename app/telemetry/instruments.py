@@ -108,7 +108,8 @@ METRICS: tuple[Metric, ...] = (
         description="Location-based CO2 equivalent of the energy charged to an account.",
         attributes=_BALANCE_ATTRIBUTES,
         read=of_balances(lambda balance: balance.carbon_ugco2e, UG_PER_G),
-        meaning="PUE included. Not a counter: revised grid data price the past again, and it may fall.",
+        meaning="PUE included. Not a counter: revised grid data price the past again, and it may fall. Here that is "
+        "done every ten minutes at most, in reports at once; what nodes push by OTLP is priced when it is booked.",
     ),
     Metric(
         name="hw.energy",

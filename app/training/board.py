@@ -25,8 +25,26 @@ def reason_to_stop(run: str) -> str:
 
 def begin(run: str) -> None:
     """`run` begins, or begins again: it is there to be asked, and nobody asks it yet."""
-    internal_kv._internal_kv_del(_stop_key(run), namespace=_SPACE)
+    for key in (_stop_key(run), _bound_key(run)):
+        internal_kv._internal_kv_del(key, namespace=_SPACE)
     internal_kv._internal_kv_put(_running_key(run), b"1", namespace=_SPACE)
+
+
+def set_aside(run: str) -> None:
+    """`run` pauses: what was asked is done, and how far it came is in its checkpoint. It can still be asked to stop."""
+    for key in (_stop_key(run), _progress_key(run)):
+        internal_kv._internal_kv_del(key, namespace=_SPACE)
+
+
+def bound_workers(run: str, most: int) -> None:
+    """From now on `run` shall have `most` workers at most."""
+    internal_kv._internal_kv_put(_bound_key(run), str(most).encode(), namespace=_SPACE)
+
+
+def most_workers(run: str) -> int | None:
+    """What `bound_workers` said last; None: nothing."""
+    bound = internal_kv._internal_kv_get(_bound_key(run), namespace=_SPACE)
+    return int(bound) if bound else None
 
 
 def is_running(run: str) -> bool:
@@ -46,12 +64,16 @@ def progress_of(run: str) -> str:
 
 def end(run: str) -> None:
     """Forget `run`."""
-    for key in (_stop_key(run), _progress_key(run), _running_key(run)):
+    for key in (_stop_key(run), _progress_key(run), _running_key(run), _bound_key(run)):
         internal_kv._internal_kv_del(key, namespace=_SPACE)
 
 
 def _running_key(run: str) -> bytes:
     return f"run:{run}:running".encode()
+
+
+def _bound_key(run: str) -> bytes:
+    return f"run:{run}:workers".encode()
 
 
 def _stop_key(run: str) -> bytes:

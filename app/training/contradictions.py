@@ -27,7 +27,7 @@ def mismatches(job: Mapping[str, Any]) -> list[str]:
         )
     if data is not None:
         faults += _misuse_of_data(job, model, data)
-    return faults + _unpublishable(job, model) + _impossible_steps(job) + parallel_faults(job)
+    return faults + _unpublishable(job, model) + _impossible_steps(job) + _unplannable(job) + parallel_faults(job)
 
 
 def _misuse_of_data(job: Mapping[str, Any], model: Any, data: Any) -> list[str]:
@@ -130,4 +130,17 @@ def _impossible_steps(job: Mapping[str, Any]) -> list[str]:
         faults.append(
             f"optimiser.momentum: {optimiser.name} has its own, got {optimiser.momentum}; remove it or use sgd"
         )
+    return faults
+
+
+def _unplannable(job: Mapping[str, Any]) -> list[str]:
+    start, workers = job.get("start"), job.get("workers")
+    if start is None or workers is None or not start.speeds:
+        return []
+    faults = []
+    strange = sorted(world for world in start.speeds if not workers.min <= world <= workers.max)
+    if strange:
+        faults.append(f"start.speeds: {strange[0]} workers are not within workers = {workers.min} to {workers.max}")
+    if workers.max not in start.speeds:
+        faults.append(f"start.speeds: says nothing of workers.max = {workers.max}; add it")
     return faults

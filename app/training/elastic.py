@@ -21,6 +21,7 @@ from ray.train.v2._internal.execution.scaling_policy.elastic import ElasticScali
 from ray.train.v2._internal.util import time_monotonic
 
 from app.policy.elastic import number_of_workers, workers_that_fit
+from app.training import board
 from app.training.notices import ASKED_FOR, ask_save
 
 _SAVE_WITHIN_S = 30.0
@@ -43,15 +44,16 @@ class ElasticTrainer(TorchTrainer):
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
         if self.scaling_config.elasticity_enabled:
-            parts["scaling_policy"] = RoomPolicy(self.scaling_config)
+            parts["scaling_policy"] = RoomPolicy(self.scaling_config, str(self.run_config.name or ""))
         return super()._initialize_and_run_controller(**parts)
 
 
 class RoomPolicy(ElasticScalingPolicy):
     """Ray's elastic policy, with free resources for a measure and a checkpoint before a change; in the controller."""
 
-    def __init__(self, scaling_config: Any) -> None:
+    def __init__(self, scaling_config: Any, run: str = "") -> None:
         super().__init__(scaling_config)
+        self._run = run
         self._held: dict[str, dict[str, float]] = {}
         self._change: ResizeDecision | None = None
         self._reason = ""
@@ -105,10 +107,10 @@ class RoomPolicy(ElasticScalingPolicy):
         return None
 
     def _count_possible_workers(self, reserved_resources: Any) -> int:
-        """As many as Ray grants this job among others, and as find room."""
+        """As many as Ray grants this job among others, as find room, and as its plan wants (board.py)."""
         granted: int = super()._count_possible_workers(reserved_resources)
-        room = self._room()
-        return granted if room is None else min(granted, room)
+        room, (_, most) = self._room(), self._bounds
+        return min(granted, most) if room is None else min(granted, room, most)
 
     def _get_reserved_resources(self) -> Any:
         """As Ray's, of the cluster as it is now: by itself the coordinator, who answers in order, looks every 20 s."""
@@ -130,7 +132,9 @@ class RoomPolicy(ElasticScalingPolicy):
 
     @property
     def _bounds(self) -> tuple[int, int]:
-        return self.scaling_config.min_workers, self.scaling_config.max_workers
+        most = self.scaling_config.max_workers
+        planned = board.most_workers(self._run) if self._run else None
+        return self.scaling_config.min_workers, min(most, planned or most)
 
 
 def _held_by(workers: Any) -> dict[str, dict[str, float]]:

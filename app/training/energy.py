@@ -6,9 +6,10 @@ Knows nothing of Ray; the books are an argument.
 from collections import defaultdict
 from typing import Any, Protocol
 
-from app.engine.views import Report, ReportKey, ReportRow
+from app.engine.views import HourEnergy, Report, ReportKey, ReportRow
 from app.errors import JoulekeeperError
 from app.models.card import EnergyCard
+from app.training.pace import AttemptEnergy
 
 
 class Books(Protocol):
@@ -16,6 +17,9 @@ class Books(Protocol):
 
     def report(self, by: ReportKey) -> Report:
         """Energy since the books began. Raises JoulekeeperError."""
+
+    def job_hours(self, job: str) -> tuple[HourEnergy, ...]:
+        """What all attempts of a job were charged, by time. Raises JoulekeeperError."""
 
 
 def job_energy(books: Books | None, run: str, usage: dict[str, dict[str, Any]]) -> tuple[EnergyCard, dict[int, int]]:
@@ -27,9 +31,7 @@ def job_energy(books: Books | None, run: str, usage: dict[str, dict[str, Any]]) 
     rows = _ledger_rows(books, run)
     if not rows:
         return _from_slices(usage, by_phase), {}
-    attempts: dict[int, int] = defaultdict(int)
-    for row in rows:
-        attempts[int(row.group["attempt"] or 0)] += row.energy_uj
+    attempts = _by_attempt(rows)
     energy = EnergyCard(
         energy_uj=sum(attempts.values()),
         carbon_ugco2e=sum(row.carbon_ugco2e for row in rows),
@@ -37,7 +39,7 @@ def job_energy(books: Books | None, run: str, usage: dict[str, dict[str, Any]]) 
         source="ledger",
         by_phase_uj=by_phase,
     )
-    return energy, dict(attempts)
+    return energy, attempts
 
 
 def energy_by_epoch(books: Books | None, run: str) -> dict[int, dict[int, int]]:
@@ -53,6 +55,29 @@ def energy_by_epoch(books: Books | None, run: str) -> dict[int, dict[int, int]]:
         for detail in jobs
         if detail.job == run
     }
+
+
+def attempt_energy(books: Books | None, run: str) -> AttemptEnergy:
+    """What the ledger knows of the attempts at `run`, as far as it is settled; nothing without one."""
+    spans = tuple((hour.start_s, hour.start_s + hour.width_s, hour.energy_uj) for hour in hours_of(books, run))
+    return AttemptEnergy(_by_attempt(_ledger_rows(books, run)), energy_by_epoch(books, run), spans)
+
+
+def _by_attempt(rows: list[ReportRow]) -> dict[int, int]:
+    attempts: dict[int, int] = defaultdict(int)
+    for row in rows:
+        attempts[int(row.group["attempt"] or 0)] += row.energy_uj
+    return dict(attempts)
+
+
+def hours_of(books: Books | None, run: str) -> tuple[HourEnergy, ...]:
+    """What all attempts at `run` were charged, by the buckets of the books; empty without a ledger."""
+    if books is None:
+        return ()
+    try:
+        return books.job_hours(run)
+    except JoulekeeperError:
+        return ()
 
 
 def _ledger_rows(books: Books | None, run: str) -> list[ReportRow]:

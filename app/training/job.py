@@ -31,6 +31,7 @@ from app.training.parts import (
     Tracking,
     Workers,
 )
+from app.training.start import Start
 from app.units import NS_PER_S
 
 
@@ -79,6 +80,8 @@ class TrainJob(Part):
     """Losses of a worker that are survived."""
     seed: int = Field(default=0, ge=0)
     """Decides initial weights and the order of rows."""
+    start: Start | None = None
+    """When it runs, if not at once: by a deadline, at the hours with least carbon."""
     target: Target | None = None
     budget: Budget | None = None
     publish: Publication | None = None

@@ -16,16 +16,16 @@ from typing import Protocol
 import pyarrow.fs as pafs
 from pydantic import ValidationError
 
+from app.carbon.sci import sci
 from app.engine.job_report import (
     CurveRow,
     JobReport,
     WorkerReport,
     compression_ratio,
     scheduling_efficiency,
-    sci,
     utilisation,
 )
-from app.engine.views import Report, ReportKey
+from app.engine.views import HourEnergy, Report, ReportKey
 from app.errors import JoulekeeperError, NotFound
 from app.models.card import EnergyCard
 from app.training.history import EpochRow, curve
@@ -49,6 +49,8 @@ class RunFacts:
     seconds: float
     attempts: int
     metrics: Mapping[str, float]
+    waited_s: float = 0.0
+    """Of `seconds`: without workers, by plan."""
     before_bytes: int = 0
     """Of what the job made smaller; 0: it makes nothing smaller."""
     after_bytes: int = 0
@@ -66,6 +68,8 @@ class Booked:
     energy_utilisation: float | None = None
     """Of all nodes over the run's time."""
     restarts: RestartCosts = field(default_factory=RestartCosts)
+    hours: tuple[HourEnergy, ...] = ()
+    """Its energy by the time at which it was used."""
 
 
 class Books(Protocol):
@@ -110,7 +114,7 @@ def job_report(
         lost_uj=booked.restarts.lost_uj,
         restart_uj=booked.restarts.setup_uj,
         metrics=dict(facts.metrics),
-        utilisation=_utilisation(rows, facts.seconds),
+        utilisation=_utilisation(rows, facts.seconds - facts.waited_s),
         scheduling_efficiency=scheduling_efficiency(int(facts.finished), facts.attempts),
         energy_utilisation=booked.energy_utilisation,
         compression_ratio=compression_ratio(facts.before_bytes, facts.after_bytes) if facts.before_bytes else None,
@@ -119,6 +123,7 @@ def job_report(
         sci_per_model_ugco2e=sci(carbon, embodied, 1) if metered and facts.finished else None,
         curve=_curve(rows, booked),
         workers=_workers(rows),
+        hours=booked.hours,
     )
 
 

@@ -32,19 +32,21 @@ from app.training.attempts import read_attempts
 from app.training.callback import METERS_ITSELF
 from app.training.cluster import join_cluster, open_books
 from app.training.elastic import ElasticTrainer
-from app.training.energy import energy_by_epoch, job_energy
+from app.training.energy import attempt_energy, energy_by_epoch, hours_of, job_energy
 from app.training.history import History
 from app.training.interrupt import interruptible
 from app.training.job import TrainJob, load_job, run_name
 from app.training.parquet_files import shown
 from app.training.parquet_fit import check_data
 from app.training.parts import Publication
+from app.training.planned import planned
 from app.training.power import PowerWatch, servers
 from app.training.publish import card_of, publish
 from app.training.ray_worker import train_worker
 from app.training.reports import Booked, RunFacts, energy_utilisation_of, job_report, keep_report
 from app.training.restarts import restart_costs
 from app.training.run_files import RunFiles, open_storage
+from app.training.start import TERMS_FILE
 from app.training.summary import TrainResult, summary
 from app.training.tracking import check_tracking
 from app.units import NS_PER_S
@@ -61,7 +63,8 @@ def main(path: Path, measure: "Measure | None" = None, run: str = "") -> int:
     """
     try:
         job = load_job(path)
-        if run and not RunFiles.open(_storage(job), run).attempts():
+        files = RunFiles.open(_storage(job), run)
+        if run and not (files.attempts() or files.read(TERMS_FILE)):
             raise NotFound(
                 f"there is no run {run!r} below {shown(_storage(job))} to go on with; leave out --run for a new one"
             )
@@ -102,16 +105,21 @@ def run_job(
     books, files = open_books(tell), RunFiles.open(_storage(job), run)
     files.forget_broken_notes()
     board.begin(run)
-    with _watching(books, clock) as watch:
-        started_ns, started_s = clock.monotonic_ns(), clock.wall_ns() / NS_PER_S
-        fitted = interruptible(_trainer(job, run).fit, ask=lambda name: board.ask_to_stop(run, f"{name} came"))
-        ended_ns = clock.monotonic_ns()
-        if fitted.return_value["stopped"]:
-            tell(f"{run} left a checkpoint and can go on: joulekeeper train JOB.yaml --run {run}")
-        board.end(run)
-        _wait_for_the_books(books)
-    result = _settled(job, files, run, fitted.return_value, books, watch, (started_ns, ended_ns))
-    result = replace(result, report=_report(job, result, fitted.return_value, books, started_s))
+    with planned(job, _storage(job), run, clock, tell, lambda: attempt_energy(books, run)) as way:
+        with _watching(books, clock) as watch:
+            started_ns, started_s = clock.monotonic_ns(), clock.wall_ns() / NS_PER_S
+            fitted = interruptible(
+                lambda: way.conduct(lambda: _trainer(job, run).fit()),
+                ask=lambda name: board.ask_to_stop(run, f"{name} came"),
+            )
+            ended_ns = clock.monotonic_ns()
+            if fitted.return_value["stopped"]:
+                tell(f"{run} left a checkpoint and can go on: joulekeeper train JOB.yaml --run {run}")
+            board.end(run)
+            _wait_for_the_books(books)
+        result = _settled(job, files, run, fitted.return_value, books, watch, (started_ns, ended_ns))
+        result = replace(result, report=_report(job, result, fitted.return_value, books, started_s, way.waited_s))
+        way.ended(attempt_energy(books, run), result.energy.energy_uj, result.energy.carbon_ugco2e)
     if not result.reached or job.publish is None:
         return result
     data = DataCard.model_validate(fitted.return_value["data"])
@@ -148,7 +156,12 @@ def _settled(
 
 
 def _report(
-    job: TrainJob, result: TrainResult, outcome: dict[str, Any], books: "BooksClient | None", started_s: float
+    job: TrainJob,
+    result: TrainResult,
+    outcome: dict[str, Any],
+    books: "BooksClient | None",
+    started_s: float,
+    waited_s: float,
 ) -> JobReport:
     """The report of a run that ended, left beside its checkpoints."""
     facts = RunFacts(
@@ -159,6 +172,7 @@ def _report(
         finished=result.reached and not outcome["stopped"],
         started_s=started_s,
         seconds=result.seconds,
+        waited_s=waited_s,
         attempts=result.attempts,
         metrics=result.metrics,
     )
@@ -167,6 +181,7 @@ def _report(
         epochs_uj=energy_by_epoch(books, result.run),
         energy_utilisation=energy_utilisation_of(books, started_s, started_s + result.seconds),
         restarts=result.restarts,
+        hours=hours_of(books, result.run),
     )
     report = job_report(facts, result.energy, History.of_json(outcome["history"]).rows, booked)
     keep_report(_storage(job), report)

@@ -118,14 +118,34 @@ class RunFiles:
 
     def attempts(self) -> dict[int, str]:
         """What `write_attempt` wrote, by number; empty texts for attempts that died before."""
+        return self.texts(_ATTEMPTS)
+
+    def texts(self, directory: str) -> dict[int, str]:
+        """What lies in a directory of the run in files whose names are numbers, by number."""
         found = {}
         with reaching(self.root):
-            selector = pafs.FileSelector(self.path(_ATTEMPTS), allow_not_found=True)
+            selector = pafs.FileSelector(self.path(directory), allow_not_found=True)
             for info in self.files.get_file_info(selector):
                 if info.type == pafs.FileType.File and info.base_name.isdecimal():
                     with self.files.open_input_stream(info.path) as stream:
                         found[int(info.base_name)] = stream.read().decode()
         return dict(sorted(found.items()))
+
+    def write(self, name: str, content: str) -> None:
+        """Leave a file, instead of what was there."""
+        with reaching(self.root):
+            self.files.create_dir(self.path(name).rpartition("/")[0], recursive=True)
+            with self.files.open_output_stream(self.path(name)) as stream:
+                stream.write(content.encode())
+
+    def read(self, name: str) -> str:
+        """What `write` left; empty: nothing."""
+        with reaching(self.root):
+            if self.files.get_file_info(self.path(name)).type != pafs.FileType.File:
+                return ""
+            with self.files.open_input_stream(self.path(name)) as stream:
+                text: str = stream.read().decode()
+        return text
 
     def _attempt(self, number: int) -> str:
         return self.path(f"{_ATTEMPTS}/{number:04d}")

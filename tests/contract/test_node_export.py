@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from app.carbon.footprint import CarbonSettings
 from app.clock import ManualClock
 from app.domain.account import IDLE_WATCHED, request_account
 from app.engine.node_export import NodeExport
@@ -34,9 +33,8 @@ class Life:
     def __init__(self, directory: Path, node: str = "node") -> None:
         self.node = node
         self.journal = Journal(directory / node, f"machine:{node}")
-        carbon = CarbonSettings(intensity_g_per_kwh=400.0)
         clock = ManualClock(wall_ns=WALL_NS)
-        self.export = NodeExport(self.journal, directory / f"{node}.totals", threading.Lock(), carbon, clock)
+        self.export = NodeExport(self.journal, directory / f"{node}.totals", threading.Lock(), lambda: 400.0, clock)
 
     def book(self, n: int) -> None:
         contents = body([(n, 4 * n), (n + 1, 4 * n + 4)], {REQUEST: 3, IDLE_WATCHED: 1}, minute=n, node=self.node)

@@ -465,7 +465,7 @@ def test_an_audit_explains_each_gap_and_names_who_was_not_heard(keeping: Store):
     audited = audit(keeping)
     (gap,) = audited.gaps
     assert (gap.node, gap.device_key, gap.meter) == ("node", "machine/boot/GPU-2", "machine:other")
-    assert (gap.energy_uj, gap.duration_s, gap.since_s) == (5, 30, 0)
+    assert (gap.energy_uj, gap.duration_s, gap.since_s) == (5, 30, WALL_S)
     assert "the meter died without a closing reading" in gap.reason
     assert [note.split(" was not heard")[0] for note in audited.notes] == [
         "meter machine:node (node node)",

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.carbon.footprint import CarbonSettings
+from app.carbon.pricing import constant_terms
 from app.domain.account import load_account, request_account, warm_account
 from app.domain.reading import Grade, ProcessUse
 from app.engine.cluster_books import ClusterBooks
@@ -47,7 +48,7 @@ class World:
             self.rings[pid] = self.bench.worker(pid, warm_account("ab"[pid % 2], "1"), share=0.4)
             self.bench.table.cpu_ns[pid] = 0
         self.store = Store(f"sqlite:///{directory / 'books.sqlite'}")
-        self.cluster = ClusterBooks(self.store, CarbonSettings(), self.bench.clock)
+        self.cluster = ClusterBooks(self.store, lambda: constant_terms(CarbonSettings()), self.bench.clock)
         self.books = self._opened()
 
     def _opened(self) -> NodeBooks:

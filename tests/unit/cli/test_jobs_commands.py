@@ -82,7 +82,7 @@ def test_a_report_shows_ratios_workers_and_the_curve(storage: str, call: Call) -
 
 def test_embodied_carbon_goes_into_sci_when_it_is_given(storage: str, call: Call) -> None:
     # A day of four years of 1461 kg is a kilogram; and 40 mg, over two epochs.
-    given = ("--embodied-kgco2e", "1461", "--lifetime-years", "4")
+    given = ("--hardware", "1461", "--lifetime-years", "4")
     result = json.loads(call("jobs", "report", "tiny-1", "--storage", storage, *given, "--json").stdout)
     assert result["sci_per_epoch_ugco2e"] == pytest.approx((1e9 + 40_000) / 2)
     assert result["sci_per_model_ugco2e"] == pytest.approx(1e9 + 40_000)

@@ -9,6 +9,9 @@ from typing import get_args
 import pytest
 
 from app.carbon.footprint import CarbonSettings
+from app.carbon.intensity import IntensityGrade, LocationAverage, Slot
+from app.carbon.pricing import Terms, constant_terms
+from app.carbon.series import GridSeries
 from app.clock import ManualClock
 from app.domain.account import (
     GAP,
@@ -22,7 +25,7 @@ from app.domain.account import (
 from app.engine.cluster_books import ClusterBooks
 from app.engine.delivery import Delivery, MeterCondition
 from app.engine.evidence import Evidence, gather
-from app.engine.views import Report, ReportKey
+from app.engine.views import MeasuredReceipt, Report, ReportKey
 from app.errors import BooksDamaged, Unavailable
 from app.ledger.journal import Batch, Journal
 from app.ledger.ring import node_tag
@@ -44,8 +47,8 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def books(tmp_path: Path, clock: ManualClock) -> ClusterBooks:
-    carbon = CarbonSettings(intensity_g_per_kwh=400.0, pue=1.25)
-    return ClusterBooks(Store(f"sqlite:///{tmp_path / 'books.sqlite'}"), carbon, clock)
+    terms = constant_terms(CarbonSettings(intensity_g_per_kwh=400.0, pue=1.25))
+    return ClusterBooks(Store(f"sqlite:///{tmp_path / 'books.sqlite'}"), lambda: terms, clock)
 
 
 @pytest.fixture
@@ -241,7 +244,9 @@ class Kept:
         ring = bench.worker(7, WARM)
         self.node = bench.open()
         self.node.tick()
-        self.cluster = ClusterBooks(Store(f"sqlite:///{self.path}"), CarbonSettings(), bench.clock)
+        self.cluster = ClusterBooks(
+            Store(f"sqlite:///{self.path}"), lambda: constant_terms(CarbonSettings()), bench.clock
+        )
         for _ in range(4):
             sequence = ring.begin(REQUEST, 1.0, bench.now_ns)
             bench.run(self.node, 200)
@@ -406,3 +411,97 @@ def test_two_histories_of_one_device_cannot_hide_a_difference(books: ClusterBook
     audit = books.audit()
     assert not audit.ok
     assert len(audit.faults) == 2
+
+
+# Late data
+
+
+def grid_terms(*g_per_kwh: float, first: float | None = None, revision: int = 1) -> Terms:
+    """Minutes from WALL_NS on, each at its intensity; `first`: what the second one was at first."""
+    minute_ns = 60 * NS_PER_S
+    slots = tuple(
+        Slot(
+            WALL_NS + i * minute_ns,
+            WALL_NS + (i + 1) * minute_ns,
+            g,
+            IntensityGrade.ACTUAL,
+            "grid",
+            None if i != 1 else first,
+        )
+        for i, g in enumerate(g_per_kwh)
+    )
+    series = GridSeries("FRA", LocationAverage(56.0, "FRA", "a table", 2023), slots, revision=revision)
+    return Terms("FRA", series, pue=1.25)
+
+
+def test_a_revision_prices_past_reports_and_receipts_again_and_says_so(tmp_path: Path, clock: ManualClock):
+    known = [grid_terms(100, 300)]
+    books = ClusterBooks(Store(f"sqlite:///{tmp_path / 'books.sqlite'}"), lambda: known[-1], clock)
+    journal = Journal(tmp_path / "one", "machine:one")
+    books.deliver(
+        [
+            journal.append(body([(0, 0), (1, 8 * KWH)], {REQUEST: 6 * KWH, LOAD: 2 * KWH})),
+            journal.append(body([(1, 8 * KWH), (2, 12 * KWH)], {REQUEST: 4 * KWH}, minute=1)),
+        ]
+    )
+    measured = MeasuredReceipt(
+        receipt_id="r",
+        account="request",
+        tenant="acme",
+        model="a",
+        version="1",
+        job="",
+        node="one",
+        energy_uj=KWH,
+        grade="counter",
+        provisional=False,
+        load_share_uj=0,
+        warm_share_uj=0,
+        shares_final=True,
+        duration_ns=2 * NS_PER_S,
+        wall_time_s=WALL_NS / NS_PER_S + 65,
+    )
+    before, receipt_before = books.report("account"), books.priced(measured)
+    # (8 kWh x 100 + 4 kWh x 300) x 1.25 = 2500 g, the receipt's kWh x 300 x 1.25 = 375 g
+    assert (before.carbon_ugco2e, receipt_before.carbon_ugco2e) == (2_500 * GRAM, 375 * GRAM)
+    assert before.basis is not None
+    assert before.basis.notes == ()
+
+    known.append(grid_terms(100, 200, first=300.0, revision=2))
+    after, receipt_after = books.report("account"), books.priced(measured)
+    # (8 x 100 + 4 x 200) x 1.25 = 2000 g; 200 x 1.25 = 250 g
+    assert (after.carbon_ugco2e, receipt_after.carbon_ugco2e) == (2_000 * GRAM, 250 * GRAM)
+    assert sum(row.carbon_ugco2e for row in after.rows) == after.carbon_ugco2e
+    assert (after.energy_uj, receipt_after.energy_uj) == (before.energy_uj, receipt_before.energy_uj) == (12 * KWH, KWH)
+    assert [row.energy_uj for row in after.rows] == [row.energy_uj for row in before.rows]
+    assert after.basis is not None
+    assert receipt_after.basis is not None
+    assert (after.basis.first_carbon_ugco2e, after.basis.revised_share) == (2_500 * GRAM, pytest.approx(1 / 3))
+    assert after.basis.notes[0].startswith("re-priced: the grid data for 33.3% of this energy were revised")
+    assert receipt_after.basis.first_carbon_ugco2e == 375 * GRAM
+    assert "re-priced" in receipt_after.basis.notes[0]
+    # The budgets of tenants follow, and so does what is exported.
+    assert books.used_by_tenant(0) == {"default": (10 * KWH, round(1_750 * GRAM))}
+    assert sum(balance.carbon_ugco2e for balance in books.snapshot().balances) == 2_000 * GRAM
+
+
+def test_what_holds_now_is_told_with_the_building_and_until_when(tmp_path: Path, clock: ManualClock):
+    clock.advance(30 * NS_PER_S)  # in the middle of the third minute
+    books = ClusterBooks(Store(f"sqlite:///{tmp_path / 'books.sqlite'}"), lambda: grid_terms(100, 300, 80), clock)
+    present = books.present_price()
+    assert (present.g_per_kwh, present.until_ns) == (100.0, WALL_NS + 180 * NS_PER_S)
+
+
+def test_exported_carbon_is_of_the_hours_and_goes_on_between_two_passes(tmp_path: Path, clock: ManualClock):
+    books = ClusterBooks(Store(f"sqlite:///{tmp_path / 'books.sqlite'}"), lambda: grid_terms(100, 300, 80), clock)
+    journal = Journal(tmp_path / "one", "machine:one")
+    books.deliver([journal.append(body([(0, 0), (1, 2 * KWH)], {REQUEST: 2 * KWH}))])
+    assert sum(balance.carbon_ugco2e for balance in books.snapshot().balances) == 2 * 125 * GRAM
+    books.deliver([journal.append(body([(1, 2 * KWH), (2, 3 * KWH)], {REQUEST: KWH}, minute=2))])
+    # What came since the pass is of now, the third minute: 80 x 1.25 = 100 g
+    assert sum(balance.carbon_ugco2e for balance in books.snapshot().balances) == (2 * 125 + 100) * GRAM
+
+
+def test_a_job_is_told_by_its_hours_so_that_it_can_be_priced_again(filled: ClusterBooks):
+    (hour,) = filled.job_hours("digits")
+    assert (hour.start_s, hour.width_s, hour.energy_uj) == (WALL_NS // NS_PER_S, 60, 2 * KWH)

@@ -4,10 +4,8 @@ import pytest
 
 from app.engine.job_report import (
     compression_ratio,
-    embodied_share_ug,
     energy_utilisation,
     scheduling_efficiency,
-    sci,
     utilisation,
 )
 from app.errors import InvalidInput
@@ -36,16 +34,3 @@ def test_compression_ratio_is_what_was_saved_over_what_there_was() -> None:
     assert compression_ratio(100, 110) == pytest.approx(-0.1)
     with pytest.raises(InvalidInput, match="got 0 and 5 bytes"):
         compression_ratio(0, 5)
-
-
-def test_sci_is_operational_and_embodied_carbon_per_unit() -> None:
-    assert sci(900.0, 100, 4) == 250.0
-    assert sci(900.0, 100, 0) is None
-
-
-def test_embodied_carbon_is_a_share_of_the_making_by_time() -> None:
-    # 1461 days are four years: one day of a server of 1461 kg is a kilogram, half of the server half of that.
-    assert embodied_share_ug(1461, 4, 86_400) == 1_000_000_000
-    assert embodied_share_ug(1461, 4, 86_400, share=0.5) == 500_000_000
-    with pytest.raises(InvalidInput, match="lifetime_years > 0"):
-        embodied_share_ug(1461, 0, 86_400)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from app.carbon.footprint import CarbonSettings
 from app.domain.account import IDLE_WATCHED, request_account
 from app.engine.node_snapshot import node_snapshot
 from app.engine.node_totals import NodeTotals
@@ -20,11 +19,12 @@ class Node:
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.count = directory, 0
+        self.g_per_kwh = 3_600_000.0  # a microgram for each microjoule
         self.open()
 
     def open(self) -> None:
         self.journal = Journal(self.directory / "journal", "m")
-        self.totals = NodeTotals(self.directory / "totals", self.journal)
+        self.totals = NodeTotals(self.directory / "totals", self.journal, lambda: self.g_per_kwh)
 
     def write(self, count: int = 1, boot: str = "boot", tell: bool = True) -> None:
         for n in range(self.count, self.count + count):
@@ -96,8 +96,7 @@ def test_a_node_exports_its_totals_and_its_devices_over_all_boots(node: Node):
     assert last is not None
     vitals = {"power_mw": 5, "utilization": 0.5, "memory_used_bytes": 1, "memory_total_bytes": 2, "temperature_c": 40.0}
     shown = last.body | {"vitals": {"GPU-1": vitals}}
-    carbon = CarbonSettings(intensity_g_per_kwh=400.0, pue=1.25)
-    snapshot = node_snapshot(node.totals, shown, 7, carbon.series().intensity_at(0), carbon.pue)
+    snapshot = node_snapshot(node.totals, shown, 7)
     by_account: dict[str, int] = {}
     for balance in snapshot.balances:
         assert (balance.labels["node"], balance.grade) == ("node", "counter")
@@ -106,3 +105,11 @@ def test_a_node_exports_its_totals_and_its_devices_over_all_boots(node: Node):
     [device] = snapshot.devices
     assert (device.uuid, device.energy_uj, device.power_mw) == ("GPU-1", 20, 5)
     assert [(meter.node, meter.waiting) for meter in snapshot.meters] == [("node", 7)]
+
+
+def test_carbon_is_of_the_hour_in_which_a_batch_was_booked_and_outlives_the_meter(node: Node):
+    node.write(60)  # 4 uJ each at 1 ug/uJ, kept by the checkpoint
+    node.g_per_kwh *= 3
+    node.open()
+    node.write(2)
+    assert sum(total.carbon_ugco2e for total in node.totals.lines.values()) == pytest.approx(60 * 4 + 2 * 4 * 3)

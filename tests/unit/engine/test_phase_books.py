@@ -43,7 +43,7 @@ class Replica:
 
     def desk(self) -> ReceiptDesk:
         tag = node_tag("machine", "boot")
-        return ReceiptDesk(tag, lambda ring: RingReader(self.bench.rings / f"{ring}.ring"), lambda _: True, 360.0, 0)
+        return ReceiptDesk(tag, lambda ring: RingReader(self.bench.rings / f"{ring}.ring"), lambda _: True, 0)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_its_receipt_is_found_by_one_id(replica: Replica):
     replica.books.commit(final=True)
     receipt = replica.desk().receipt(a.receipt_id)
     assert (receipt.prefill_uj, receipt.decode_uj, receipt.energy_uj) == (15_000_000, 15_000_000, 30_000_000)
-    assert (receipt.provisional, receipt.tenant, receipt.carbon_ugco2e) == (False, "acme", 3_000)
+    assert (receipt.provisional, receipt.tenant) == (False, "acme")
     assert (receipt.duration_ns, receipt.uj_per_token) == (100 * NS_PER_MS, 7_500_000.0)
     assert replica.desk().receipts([a.receipt_id]).receipts == (receipt,)
 

@@ -6,7 +6,7 @@ import pytest
 
 from app.domain.account import job_account, load_account, request_account, warm_account
 from app.engine.receipts import ReceiptDesk
-from app.engine.views import Receipt
+from app.engine.views import MeasuredReceipt
 from app.errors import InvalidInput, NotFound
 from app.ledger.ring import RingReader, node_tag
 from app.units import NS_PER_S
@@ -18,12 +18,11 @@ WALL_MINUS_MONOTONIC_NS = 1_700_000_000 * NS_PER_S
 
 
 def desk(bench: Bench, tag: str = TAG, watched: bool = True) -> ReceiptDesk:
-    """The desk at 360 g/kWh, that is 0.1 ug/mJ."""
     opened = lambda ring_id: RingReader(bench.rings / f"{ring_id}.ring")  # noqa: E731
-    return ReceiptDesk(tag, opened, lambda _: watched, 360.0, WALL_MINUS_MONOTONIC_NS)
+    return ReceiptDesk(tag, opened, lambda _: watched, WALL_MINUS_MONOTONIC_NS)
 
 
-def read(bench: Bench, receipt_id: str, tag: str = TAG) -> Receipt:
+def read(bench: Bench, receipt_id: str, tag: str = TAG) -> MeasuredReceipt:
     return desk(bench, tag).receipt(receipt_id)
 
 
@@ -44,7 +43,7 @@ def test_a_receipt_is_provisional_until_it_is_booked(bench: Bench):
     ring.end(sequence, bench.now_ns)
     books.commit(final=True)
     after = read(bench, receipt_id)
-    assert after == Receipt(
+    assert after == MeasuredReceipt(
         receipt_id=receipt_id,
         account="request",
         tenant="acme",
@@ -53,7 +52,6 @@ def test_a_receipt_is_provisional_until_it_is_booked(bench: Bench):
         job="",
         node="node",
         energy_uj=200 * 150_000,
-        carbon_ugco2e=3_000,
         grade="counter+modelled",
         provisional=False,
         load_share_uj=0,

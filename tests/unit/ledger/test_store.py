@@ -105,6 +105,45 @@ def test_a_period_takes_the_minutes_it_touches(store: Store, batches: list[Batch
     assert energy(MINUTE_S + 120, None) == 0
 
 
+def test_a_store_can_be_told_a_finer_width_and_joins_all_of_them_into_hours(tmp_path: Path):
+    url, journal = f"sqlite:///{tmp_path / 'books.sqlite'}", Journal(tmp_path / "journal", "m")
+    second = 1_000_000_000
+    coarse = Store(url)
+    coarse.book([journal.append(body([(0, 0), (second, 10)], {REQUEST: 10}))])
+    fine = Store(url, bucket_s=5)
+    fine.book([journal.append(body([(12 * second, 10), (14 * second, 30)], {REQUEST: 20}))])
+    found = {(balance.bucket_s - MINUTE_S, balance.width_s, balance.energy_uj) for balance in fine.balances()}
+    assert found == {(0, 60, 10), (10, 5, 20)}
+    fine.compact(MINUTE_S + 8 * 86_400)
+    assert [(balance.width_s, balance.energy_uj) for balance in fine.balances()] == [(3_600, 30)]
+
+
+def test_energy_counts_when_it_was_used_not_when_it_was_booked(store: Store, tmp_path: Path):
+    journal, second = Journal(tmp_path / "journal", "m"), 1_000_000_000
+    late = body([(58 * second, 0), (59 * second, 10)], {REQUEST: 10}) | {"wall_ns": WALL_NS + 61 * second}
+    # The first reading is from before a meter came, an hour ago: what it found counts towards now.
+    back = body([(-3_600 * second, 10), (70 * second, 30)], {IDLE_WATCHED: 20})
+    store.book([journal.append(late), journal.append(back)])
+    assert {(balance.bucket_s - MINUTE_S, balance.energy_uj) for balance in store.balances()} == {(0, 10), (0, 20)}
+
+
+def test_a_job_is_told_by_the_time_it_was_charged(store: Store, tmp_path: Path):
+    journal = Journal(tmp_path / "journal", "m")
+    run, retry, other = (
+        job_account("acme", "run-1", 1),
+        job_account("acme", "run-1", 2),
+        job_account("acme", "run-2", 1),
+    )
+    store.book(
+        [
+            journal.append(body([(0, 0), (1, 10)], {run: 6, other: 4})),
+            journal.append(body([(1, 10), (2, 30)], {retry: 20}, minute=2)),
+        ]
+    )
+    with store.moment() as books:
+        assert list(books.by_job("run-1")) == [(MINUTE_S, 60, 6), (MINUTE_S + 120, 60, 20)]
+
+
 def test_accounts_come_back_with_all_their_labels(store: Store, tmp_path: Path):
     accounts = [job_account("acme", "run-1", 2, "compress"), REQUEST, IDLE_WATCHED, GAP]
     journal = Journal(tmp_path / "journal", "m")

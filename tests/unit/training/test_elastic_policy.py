@@ -85,11 +85,11 @@ class World:
         monkeypatch.setattr(base, "_get_reserved_resources", lambda policy: {"granted": {"CPU": float(self.granted)}})
         monkeypatch.setattr(base, "_autoscaling_coordinator", MagicMock())
 
-    def policy(self, least: int = 1, most: int = 4) -> RoomPolicy:
+    def policy(self, least: int = 1, most: int = 4, run: str = "") -> RoomPolicy:
         config = ScalingConfig(
             num_workers=(least, most), resources_per_worker={"CPU": 1}, elastic_resize_monitor_interval_s=10
         )
-        return RoomPolicy(config)
+        return RoomPolicy(config, run)
 
 
 @pytest.fixture
@@ -110,6 +110,18 @@ def test_it_starts_with_what_is_free_though_ray_would_grant_more(world: World) -
 def test_other_jobs_that_ray_counts_with_are_counted_with(world: World) -> None:
     world.free, world.granted = {"a": 8.0}, 3
     assert size(world.policy().make_decision_for_non_running_worker_group()) == 3
+
+
+def test_a_plan_bounds_it_and_a_bound_that_falls_lets_it_shrink(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds = {"planned": 2}
+    monkeypatch.setattr(elastic.board, "most_workers", bounds.get)
+    world.free = {"a": 8.0}
+    assert size(world.policy(run="planned").make_decision_for_non_running_worker_group()) == 2
+    assert size(world.policy(run="another").make_decision_for_non_running_worker_group()) == 4
+    policy, group = world.policy(run="planned"), Group([Worker(Meta("a")), Worker(Meta("a"))])
+    bounds["planned"] = 1
+    assert size(policy.make_decision_for_running_worker_group(group, QUIET)) is None
+    assert size(policy.make_decision_for_running_worker_group(group, saved("the group goes from 2 to 1"))) == 1
 
 
 def test_it_grows_once_a_checkpoint_is_there(world: World) -> None:
