@@ -11,9 +11,9 @@ the energy of a step is not. Both are priced by the true hours; the report by th
 
 Days: `plain` with the real forecast; `dying`: the forecast is right, and at midnight the server goes away for good.
 
-Bars: the report's carbon is within 3 % of the simulation's; the run pauses and resumes, within a fifth of an hour and
-a half of the hours that the simulation has; it is over before its deadline; saves against running at once; and with the
-provider dead at midnight ends in the same hours, with the grade `forecast`.
+Bars: the report's carbon is within 3 % of the simulation's; the run pauses and resumes, within an hour of when the
+simulation does; it is over before its deadline; saves against running at once; and with the provider dead at midnight
+ends in the same hours, with the grade `forecast`. It pauses where starting workers takes less than two such hours.
 """
 
 import argparse
