@@ -21,8 +21,9 @@ from app.training.parts import Budget
 from app.training.phases import Phases, Usage
 from app.training.position import Spent
 
-Told = tuple[Usage, Usage, Spent | None]
-"""Of a worker: what the meter has charged to its slices, what they come to, and what the ledger charges to the run."""
+Told = tuple[Usage, Usage, Spent | None, Usage]
+"""Of a worker: what the meter has charged to its slices, what they come to, what the ledger charges to the run, and
+what its setting up came to."""
 _LOOK_EVERY_S = 0.25
 _LEFT_PER_LOOK_S, _MOST_LOOKS = 2.0, 8
 """Asking all slices of the last seconds takes milliseconds: with more than 16 s left every eighth look does it."""
@@ -59,6 +60,8 @@ class Spending:
         self._phases, self._booked, self._clock = phases, booked, clock
         self._tally, self._began = Tally(before), clock()
         self._closings: dict[bool, deque[float]] = {saved: deque(maxlen=_CLOSINGS) for saved in (True, False)}
+        self._set_up = phases.so_far()[1] if budget else Usage()
+        """Used before the first step: it says nothing of the pace."""
         self.total = before
         """As it was last measured."""
 
@@ -70,11 +73,11 @@ class Spending:
     def closing_s(self) -> float:
         """What the end of the run will take: as it usually was, since a machine may stand still once. 0: not known."""
         seen = self._closings[True] or self._closings[False]
-        return statistics.median(seen) if seen else 0.0
+        return statistics.median_low(seen) if seen else 0.0
 
     def mine(self) -> Told:
         """What this worker knows."""
-        return *self._phases.so_far(), self._booked()
+        return *self._phases.so_far(), self._booked(), self._set_up
 
     def verdict(self, budget: Budget, told: list[Told]) -> tuple[str, float]:
         """From what all workers told: why the run must end, or empty, and for how many seconds the rest will last."""
@@ -83,8 +86,11 @@ class Spending:
         booked = next((each[2] for each in told if each[2] is not None), None)
         if booked is not None:
             self._tally.told(booked, Spent(charged.energy_uj, charged.carbon_ugco2e))
-        pace = Spent(slices.energy_uj, slices.carbon_ugco2e, self._clock() - self._began)
-        self.total = self._tally.now(pace)
+        seconds, set_up = self._clock() - self._began, [each[3] for each in told]
+        used_uj = slices.energy_uj - sum(each.energy_uj for each in set_up)
+        used_ug = slices.carbon_ugco2e - sum(each.carbon_ugco2e for each in set_up)
+        pace = Spent(max(0, used_uj), max(0.0, used_ug), seconds)
+        self.total = self._tally.now(Spent(slices.energy_uj, slices.carbon_ugco2e, seconds))
         closing = part_of(pace, self.closing_s)
         return used_up(budget, self.total, closing), seconds_left(budget, self.total, closing, pace)
 
