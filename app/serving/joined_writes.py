@@ -7,7 +7,7 @@ written next, until the next turn of the event loop at most, so that a stream's 
     join_writes()          # in a replica, before its server starts
 
 An answer given before its request has arrived whole, a refusal as a rule, waits for the rest, which nobody looks at: a
-connection that is closed while its client still sends is reset, and one in four answers was lost on the way through two
+connection that is closed while its client still sends is reset, and one in five answers was lost on the way through two
 HAProxies. What takes too long or is too much gets its answer all the same, with `connection: close`. Without that
 HAProxy, which got a whole answer while it was still sending, kept the answer to itself until its client gave up.
 

@@ -49,6 +49,21 @@ def test_the_end_is_expected_to_take_what_it_usually_takes() -> None:
     assert spending.closing_s == pytest.approx(0.4)
 
 
+def test_setting_up_is_spent_and_is_not_the_pace() -> None:
+    """Else the first epoch's end, which takes long, at the power of setting up would use up the budget."""
+    run = SimulatedRun(watts=10, step_s=0.02, lag_s=1, startup_j=10, set_up_j=24)
+    spending = Spending(Budget(kwh=80 / 3.6e6), run.phases, Spent(), run.booked, run.now)
+    stops = Stops(run.fabric, spending, run.now)
+    run.step()
+    spending.closed(1.4, saved=False)
+    while not stops.look().stop:
+        run.step()
+        if run.clock_s > 1:
+            spending.closed(0.1, saved=False)
+    run.close(0.1)
+    assert run.spent_j == pytest.approx(80, rel=0.02)
+
+
 def test_without_a_budget_nobody_asks_the_meters() -> None:
     class Mute(Phases):
         def __init__(self) -> None: ...
