@@ -2,7 +2,9 @@
 
 A part is a directory of tests, or a module that lies directly in tests/ray, in a process of its own (Serve reads its
 mode once, when first imported), and apart from the others (apart.py): it meets no port and no process of theirs.
-Where the system does not allow that, parts run one after the other. What failed leaves its files, and says where.
+Where the system does not allow that, parts run one after the other. A few failed tests are run once more when nothing
+else runs: what passes then shows only on a crowded machine; it is told, and does not fail the whole. What failed leaves
+its files, and says where.
 Standard library only. Knows nothing of what tests need but the environments of outside clients, which are made first:
 apart from others there is no network to make them.
 """
@@ -17,6 +19,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +32,8 @@ _WITH_CLIENTS = ("clients", "ray/guarded")
 _CLIENTS = "environments of outside clients"
 _NO_TESTS = 5
 """pytest's exit status when it collected nothing."""
+_MOST_AGAIN = 5
+"""Failed tests of a part that are run once more; where more fail it is no accident."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,22 @@ class Part:
     name: str
     command: tuple[str, ...]
     is_apart: bool = True
+
+    @property
+    def stem(self) -> str:
+        """What its files are called."""
+        return self.name.replace("/", "-").removesuffix(".py")
+
+    @property
+    def name_again(self) -> str:
+        """Of its second run."""
+        return f"{self.name}-again"
+
+    def again(self, work: Path) -> "Part":
+        """Its failed tests alone."""
+        cache = f"cache_dir={work / self.stem}.cache"
+        command = [cache if each.startswith("cache_dir=") else each for each in self.command]
+        return Part(self.name_again, (*command, "--last-failed", "--last-failed-no-failures=none"), self.is_apart)
 
 
 @dataclass(frozen=True)
@@ -80,8 +101,9 @@ def _is_module(path: Path) -> bool:
 class Lanes:
     """Workers that take parts until there are none left."""
 
-    def __init__(self, parts: Sequence[Part], work: Path, is_apart: bool) -> None:
+    def __init__(self, parts: Sequence[Part], work: Path, is_apart: bool, lanes: int = LANES) -> None:
         self._waiting, self._work, self._is_apart = list(parts), work, is_apart
+        self._lanes = lanes if is_apart else 1
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._change = threading.Condition()
         self._began_s = time.monotonic()
@@ -89,7 +111,7 @@ class Lanes:
 
     def run(self) -> None:
         """Until all have ended. On an interrupt ends what runs."""
-        workers = [threading.Thread(target=self._work_off) for _ in range(LANES if self._is_apart else 1)]
+        workers = [threading.Thread(target=self._work_off) for _ in range(self._lanes)]
         for worker in workers:
             worker.start()
         try:
@@ -123,10 +145,9 @@ class Lanes:
         return None
 
     def _start(self, part: Part) -> None:
-        stem = part.name.replace("/", "-").removesuffix(".py")
-        command = [each.replace("{stem}", str(self._work / stem)) for each in part.command]
+        command = [each.replace("{stem}", str(self._work / part.stem)) for each in part.command]
         if part.is_apart and self._is_apart:
-            command = apart(self._work / f"{stem}.ray", command)
+            command = apart(self._work / f"{part.stem}.ray", command)
         with self._log(part).open("wb") as log:
             self._running[part.name] = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -153,6 +174,14 @@ def apart(ray_directory: Path, command: Sequence[str]) -> list[str]:
     return [sys.executable, str(ROOT / "scripts" / "apart.py"), str(ray_directory), *command]
 
 
+def look_again(failed: Sequence[Ended], work: Path, is_apart: bool) -> list[Ended]:
+    """What comes of a few failed tests when nothing else runs."""
+    parts = [ended.part.again(work) for ended in failed if 0 < len(ended.failures) <= _MOST_AGAIN]
+    lanes = Lanes(parts, work, is_apart, lanes=1)
+    lanes.run()
+    return lanes.ended
+
+
 def main(arguments: list[str]) -> int:
     """Exit status 1 when a part failed."""
     work = Path(tempfile.mkdtemp(prefix="jk-tests-"))
@@ -164,12 +193,20 @@ def main(arguments: list[str]) -> int:
     parts += [Part(name, (*pytest, f"tests/{name}", *arguments)) for name in names_of_parts(ROOT / "tests")]
     lanes = Lanes(parts, work, is_apart)
     lanes.run()
+    failed = [ended for ended in lanes.ended if not ended.is_good]
+    again = look_again(failed, work, is_apart)
     print("pytest's closing lines:")
-    for ended in lanes.ended:
+    for ended in (*lanes.ended, *again):
         print("\n    ".join((f"  {ended.part.name}: {ended.closing_line}", *ended.failures)))
-    failed = [ended.part.name for ended in lanes.ended if not ended.is_good]
-    if failed:
-        print(f"failed: {', '.join(failed)}; what they left is in {work}")
+    passed = {ended.part.name for ended in again if ended.status == 0}
+    flaky = [ended for ended in failed if ended.part.name_again in passed]
+    if flaky:
+        print(
+            "\n  ".join(("FLAKY, failed beside others and passed alone:", *chain(*(each.failures for each in flaky))))
+        )
+    still = [ended.part.name for ended in failed if ended not in flaky]
+    if still:
+        print(f"failed: {', '.join(still)}; what they left is in {work}")
         return 1
     shutil.rmtree(work, ignore_errors=True)
     return 0

@@ -12,12 +12,14 @@ import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from sqlite3 import SQLITE_BUSY
 from typing import Any
 
 from sqlalchemy import Engine, Table, create_engine, event, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DataError, NoSuchModuleError, SQLAlchemyError
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
 
 from app.errors import BooksDamaged, InvalidInput, Unavailable
 
@@ -181,9 +183,24 @@ def _sqlite(url: URL) -> Engine:
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     """Write-ahead log: readers do not wait for the writer, and a killed process loses nothing committed."""
-    connection.execute("PRAGMA journal_mode=WAL")
+    _log_ahead(connection)
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute(f"PRAGMA cache_size=-{_SQLITE_CACHE_KIB}")
+
+
+def _is_busy(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == SQLITE_BUSY
+
+
+@retry(
+    retry=retry_if_exception(_is_busy),
+    wait=wait_random(0.002, 0.05),
+    stop=stop_after_delay(_SQLITE_WAIT_S),
+    reraise=True,
+)
+def _log_ahead(connection: Any) -> None:
+    """Of two that change a new database's journal at once SQLite refuses one without its wait for locks."""
+    connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _begin_sqlite(connection: Connection) -> None:

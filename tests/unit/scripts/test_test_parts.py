@@ -46,6 +46,35 @@ def test_a_part_is_good_when_its_tests_passed_or_there_were_none(tmp_path, capsy
     assert "== 3 passed ==" in told
 
 
+FLAKY = """
+from pathlib import Path
+def test_passes(): pass
+def test_fails_once():
+    mark = Path(__file__).with_name("was-here")
+    was, _ = mark.exists(), mark.touch()
+    assert was
+def test_fails(): assert {passes}
+"""
+
+
+@pytest.mark.parametrize(("passes", "status", "summary"), [(True, 0, "1 passed"), (False, 1, "1 failed, 1 passed")])
+def test_a_few_failed_tests_are_run_again_alone(tmp_path, capsys, passes, status, summary) -> None:
+    (tmp_path / "test_some.py").write_text(FLAKY.format(passes=passes))
+    command = (sys.executable, "-m", "pytest", "-o", "cache_dir={stem}.cache", str(tmp_path / "test_some.py"))
+    first, _ = ran([Part("ray/some", command)], tmp_path, capsys)
+    (again,) = test_parts.look_again(first, tmp_path, is_apart=False)
+    assert first[0].status == 1
+    assert (again.part.name, again.status) == ("ray/some-again", status)
+    assert again.closing_line.startswith(summary)
+
+
+def test_where_all_fails_nobody_looks_again(tmp_path, capsys) -> None:
+    lines = "".join(f"FAILED test_{number}\\n" for number in range(9))
+    for output in ("died early", lines):
+        ended, _ = ran([Part("unit", python(f"print('{output}'); raise SystemExit(1)"))], tmp_path, capsys)
+        assert test_parts.look_again(ended, tmp_path, is_apart=False) == []
+
+
 @pytest.fixture(scope="module")
 def can_be_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
     command = [sys.executable, APART, tmp_path_factory.mktemp("ray"), "true"]
