@@ -24,8 +24,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LANES = 2
-_TOGETHER = ("unit", "properties", "contract", "architecture")
-_LONG_FIRST = ("ray/serving", "ray/training", "ray/test_books.py", "unit", "ray/guarded", "clients", "ray/ledger")
+_TOGETHER = ("unit", "learning", "properties", "contract", "architecture")
+_LONG_FIRST = (
+    "ray/training",
+    "contract",
+    "ray/serving",
+    "ray/ledger",
+    "ray/guarded",
+    "ray/test_books.py",
+    "clients",
+    "properties",
+    "learning",
+    "unit",
+)
 """So that no lane is left with a long one at the end."""
 _WITH_CLIENTS = ("clients", "ray/guarded")
 """Parts that wait for the environments of outside clients."""

@@ -127,7 +127,7 @@ def cluster_grid(clock: Clock) -> "Sources":
 
 def intensity_view(sources: "Sources", now_ns: int, hours: int, period: tuple[float, float] | None) -> IntensityView:
     """What the grid knows at `now_ns`, some hours ahead, and of a period of the past in Unix seconds."""
-    from app.training.outlook import look_ahead
+    from app.engine.outlook import look_ahead
 
     average, now_s = sources.average(), now_ns / NS_PER_S
     earlier_ns = now_ns - _ns(28 * 24 * _HOUR_S)

@@ -1,7 +1,8 @@
 """Reading the body of one request: bounded in bytes and in time, kept so that binary data need no copy.
 
 Knows nothing of what a body holds. Many small pieces are joined as they come, so that what is held is what was sent. A
-sender that stops gives its place back after a while: each one takes a request's place in its replica.
+sender that stops gives its place back after a while: each one takes a request's place in its replica. What a refused
+client still sends is not read here (joined_writes.py).
 """
 
 import asyncio
@@ -15,8 +16,6 @@ Receive = Callable[[], Awaitable[Message]]
 
 ALIGNMENT = 16
 """Where a bytearray begins in memory, and where numbers of every datatype belong."""
-
-_LINGER = 4
 
 
 class Refused(InvalidInput):
@@ -40,9 +39,8 @@ async def read_body(
     What is behind its first `aligned_after` bytes lies at a multiple of ALIGNMENT if the body came in several pieces.
     `declared` is its content-length. Raises Refused, ClientGone.
     """
-    expected = int(declared) if declared.isdigit() else 0
-    if expected > _LINGER * max_bytes:
-        raise _far_too_large(max_bytes)
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise _too_large(declared.decode(), max_bytes)
     message = await _next(receive)
     if not message.get("more_body", False):
         body: bytes = message.get("body", b"")
@@ -60,25 +58,17 @@ async def read_body(
 
 
 async def _read_pieces(receive: Receive, message: Message, max_bytes: int, body: bytearray) -> bytearray:
-    """All pieces from `message` on, behind what `body` holds. One that is too large is read to its end too, unkept: a
-    client that still sends when its connection closes would never see the refusal. Past `_LINGER` times the bound that
-    courtesy ends."""
+    """All pieces from `message` on, behind what `body` holds."""
     size = 0
     while True:
         piece = message.get("body", b"")
         size += len(piece)
-        if size <= max_bytes:
-            body += piece
-        else:
-            body.clear()
-            if size > _LINGER * max_bytes:
-                raise _far_too_large(max_bytes)
+        if size > max_bytes:
+            raise _too_large(f"more than {max_bytes}", max_bytes)
+        body += piece
         if not message.get("more_body", False):
-            break
+            return body
         message = await _next(receive)
-    if size > max_bytes:
-        raise _too_large(str(size), max_bytes)
-    return body
 
 
 async def _next(receive: Receive) -> Message:
@@ -88,10 +78,6 @@ async def _next(receive: Receive) -> Message:
     return message
 
 
-def _far_too_large(max_bytes: int) -> Refused:
-    return _too_large(f"more than {_LINGER * max_bytes}", max_bytes, ("connection", "close"))
-
-
-def _too_large(size: str, max_bytes: int, *headers: tuple[str, str]) -> Refused:
+def _too_large(size: str, max_bytes: int) -> Refused:
     message = f"the body has {size} bytes, at most {max_bytes} are read; send fewer rows per request"
-    return Refused(message, TooLarge.http_status, *headers)
+    return Refused(message, TooLarge.http_status)

@@ -9,13 +9,15 @@ are never altered: what came of them is the last one, `ended`.
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from app.domain.decision import Decision as AnyDecision
+from app.domain.decision import Part
 from app.training.run_files import RunFiles
 
 if TYPE_CHECKING:
+    from app.engine.outlook import View
     from app.policy.shifting import Plan
-    from app.training.outlook import View
 
 _DIRECTORY = "decisions"
 _SHOWN_SLOTS = 240
@@ -23,11 +25,7 @@ _SHOWN_SLOTS = 240
 Action = Literal["wait", "start", "pause", "resume", "replan", "ended"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PlannedPiece(_Part):
+class PlannedPiece(Part):
     """From when to when the run shall have so many workers. Unix seconds."""
 
     start_s: float
@@ -35,7 +33,7 @@ class PlannedPiece(_Part):
     workers: int
 
 
-class Option(_Part):
+class Option(Part):
     """One thing that could be done, with what it was expected to come to."""
 
     name: str
@@ -44,7 +42,7 @@ class Option(_Part):
     finish_s: float
 
 
-class Inputs(_Part):
+class Inputs(Part):
     """What was known. Times are unix seconds."""
 
     deadline_s: float
@@ -69,7 +67,7 @@ class Inputs(_Part):
     outlook_s: float
 
 
-class Realised(_Part):
+class Realised(Part):
     """What came of it, once the run has ended."""
 
     carbon_g: float
@@ -84,12 +82,10 @@ class Realised(_Part):
         return self.at_once_g - self.carbon_g
 
 
-class Decision(_Part):
-    """One decision. Figures in gCO2e and kWh are of what was left to do."""
+class Decision(AnyDecision):
+    """One decision about a run. Figures in gCO2e and kWh are of what was left to do."""
 
-    at_s: float
     action: Action
-    reasons: tuple[str, ...]
     inputs: Inputs
     pieces: tuple[PlannedPiece, ...] = ()
     options: tuple[Option, ...] = ()

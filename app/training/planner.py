@@ -15,12 +15,12 @@ from typing import Protocol
 
 from app.carbon.intensity import IntensityGrade, LocationAverageSeries
 from app.carbon.slot_store import PastForecast
+from app.engine.outlook import View, look_ahead
 from app.errors import InvalidInput
 from app.policy.shifting import Outlook, Plan
 from app.training.attempts import Seen
 from app.training.decisions import Inputs, Realised, known_of
 from app.training.job import TrainJob
-from app.training.outlook import View, look_ahead
 from app.training.pace import Pace, steps_done
 from app.training.pace_keeper import PaceKeeper, earlier_pace
 from app.training.run_files import RunFiles

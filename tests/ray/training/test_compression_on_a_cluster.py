@@ -15,7 +15,7 @@ from app.models.repository import open_repository
 from app.models.runners.load import load_runner
 from app.models.weights import save_weights
 from app.training.data import load_data
-from tests.unit.compression.conftest import BLUEPRINT, card_for
+from tests.learning.compression.conftest import BLUEPRINT, card_for
 
 pytestmark = pytest.mark.ray
 

@@ -84,7 +84,7 @@ class Tenant:
 def test_a_group_starts_with_what_is_free_and_grows_without_doing_a_step_twice(state: Path) -> None:
     tenant = Tenant.remote()
     assert ray.get(tenant.here.remote(), timeout=90)
-    job = digits(epochs=60)
+    job = digits(epochs=30)
     job = job.model_copy(update={"workers": job.workers.model_copy(update={"min": 1, "max": 2, "resize_every_s": 1.0})})
     leaver = after_steps("grows", 20, lambda: ray.kill(tenant))
 

@@ -58,7 +58,8 @@ def test_fails(): assert {passes}
 
 
 @pytest.mark.parametrize(("passes", "status", "summary"), [(True, 0, "1 passed"), (False, 1, "1 failed, 1 passed")])
-def test_a_few_failed_tests_are_run_again_alone(tmp_path, capsys, passes, status, summary) -> None:
+def test_a_few_failed_tests_are_run_again_alone(tmp_path, capsys, monkeypatch, passes, status, summary) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     (tmp_path / "test_some.py").write_text(FLAKY.format(passes=passes))
     command = (sys.executable, "-m", "pytest", "-o", "cache_dir={stem}.cache", str(tmp_path / "test_some.py"))
     first, _ = ran([Part("ray/some", command)], tmp_path, capsys)

@@ -14,7 +14,7 @@ from app.models.repository import ModelRepository
 from app.training import texts
 from app.training.texts import NamedTexts
 from app.training.variants import publish_variant
-from tests.unit.training.test_text_task import job, published, run
+from tests.learning.training.test_text_task import job, published, run
 
 pytestmark = pytest.mark.usefixtures("small_texts")
 

@@ -19,7 +19,7 @@ from app.models.weights import save_weights
 from app.training import pairs
 from app.training.pairs import DrawnPairs, Pair
 from app.training.phases import Phases
-from tests.unit.compression.conftest import Version
+from tests.learning.compression.conftest import Version
 
 WORDS = [f"w{number}" for number in range(60)]
 SHAPE = {

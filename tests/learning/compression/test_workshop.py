@@ -13,7 +13,7 @@ from app.compression.workshop import Made, Workshop
 from app.errors import InvalidInput
 from app.models.blueprint import Cnn
 from app.training.phases import Phases
-from tests.unit.compression.conftest import Version
+from tests.learning.compression.conftest import Version
 
 FEW = {"epochs": 2, "batch_size": 64, "lr": 3e-3}
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from app.compression.search import explore, families_for, pareto, word_of
-from tests.unit.compression.conftest import BLUEPRINT, Version
+from tests.learning.compression.conftest import BLUEPRINT, Version
 
 
 @dataclass(frozen=True)

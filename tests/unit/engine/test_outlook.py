@@ -5,7 +5,7 @@ import pytest
 from app.carbon.intensity import ConstantSeries, IntensityGrade, LocationAverage, Slot
 from app.carbon.series import GridSeries
 from app.clock import ManualClock
-from app.training.outlook import look_ahead
+from app.engine.outlook import look_ahead
 from app.units import NS_PER_S
 from tests.fixtures.paper_grid import PaperGrid
 
