@@ -9,7 +9,8 @@ written next, until the next turn of the event loop at most, so that a stream's 
 An answer given before its request has arrived whole, a refusal as a rule, waits for the rest, which nobody looks at: a
 connection that is closed while its client still sends is reset, and one in five answers was lost on the way through two
 HAProxies. What takes too long or is too much gets its answer all the same, with `connection: close`. Without that
-HAProxy, which got a whole answer while it was still sending, kept the answer to itself until its client gave up.
+HAProxy, which got a whole answer while it was still sending, kept the answer to itself until its client gave up. What
+arrives then is dropped here: Serve takes all that comes into a queue without a bound, 130 MB of one refused body.
 
 uvicorn has no place for this, so its class of one request is replaced by a subclass (docs/adr/0012); what it looks for
 is there in the pinned version, and where it is not, nothing is changed.
@@ -87,6 +88,14 @@ def _joining(cycle: type[Any]) -> type[Any]:
 
         def __init__(self, *, transport: asyncio.Transport, **options: Any) -> None:
             super().__init__(transport=HeadKeepingTransport(transport), **options)
+            self._rest_bytes: int | None = None
+
+        async def receive(self) -> MutableMapping[str, Any]:
+            message: MutableMapping[str, Any] = await super().receive()
+            if self._rest_bytes is not None and message["type"] == "http.request":
+                self._rest_bytes -= len(message["body"])
+                message["body"] = b""
+            return message
 
         async def send(self, message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start" and self.more_body:
@@ -98,13 +107,12 @@ def _joining(cycle: type[Any]) -> type[Any]:
 
         async def _let_arrive(self) -> None:
             """The rest of the request, unless the client waits to be told that it may send it."""
-            left = _MOST_REST_BYTES
+            self._rest_bytes = _MOST_REST_BYTES
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_MOST_REST_S):
-                    while self.more_body and left > 0 and not self.waiting_for_100_continue:
+                    while self.more_body and self._rest_bytes > 0 and not self.waiting_for_100_continue:
                         message = await asyncio.wait_for(self.receive(), _MOST_SILENCE_S)
                         if message["type"] == "http.disconnect":
                             return
-                        left -= len(message["body"])
 
     return JoiningCycle

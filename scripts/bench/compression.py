@@ -163,6 +163,8 @@ def least_zeros(runner: Any) -> float:
 def verdicts(found: Sequence[Table]) -> list[Verdict]:
     bars: list[Verdict] = []
     for table in found:
+        unknown = sum(cost.uj_per_row is None for card in table.cards for cost in card.compression.costs)
+        bars.append((f"{table.name}: rows whose joules no meter told", str(unknown), "0", unknown == 0))
         if table.name in ("digits", "minilm"):
             bars.append(smallest(table))
         if table.name == "seed-cnn":

@@ -91,8 +91,9 @@ def cycle_class():
         yield joining
 
 
-def answered(cycle_class, method, *messages, arrived=True, rest=(), expects=False):
-    """`rest`: pieces that arrive while it is answered, the last of them the end."""
+def answered(cycle_class, method, *messages, arrived=True, rest=(), expects=False, heard=None):
+    """`rest`: pieces that arrive while it is answered, the last of them the end. `heard`: what Serve, which always
+    listens, is told of them."""
     wire = Wire()
 
     async def scenario():
@@ -110,10 +111,18 @@ def answered(cycle_class, method, *messages, arrived=True, rest=(), expects=Fals
             on_response=lambda: None,
         )
         cycle.more_body = not arrived
+        serve = asyncio.ensure_future(listens(cycle)) if heard is not None else None
         client = asyncio.ensure_future(sends(cycle))
         for message in messages:
             await cycle.send(message)
         await client
+        if serve:
+            serve.cancel()
+
+    async def listens(cycle):
+        while True:
+            heard.append((await cycle.receive())["body"])
+            await asyncio.sleep(0)
 
     async def sends(cycle):
         for number, piece in enumerate(rest, 1):
@@ -147,6 +156,13 @@ def test_an_answer_waits_for_the_rest_of_its_request_so_that_nobody_closes_on_a_
     assert answered(cycle_class, "POST", start(2), body(b"no"), arrived=False, rest=[b"more", b"", b"end"]) == [
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno"
     ]
+
+
+def test_what_comes_after_the_answer_is_kept_by_nobody(cycle_class):
+    heard = []
+    answered(cycle_class, "POST", start(2), body(b"no"), arrived=False, rest=[b"more"] * 9 + [b"end"], heard=heard)
+    assert len(heard) > 1
+    assert set(heard) == {b""}
 
 
 def test_an_answer_to_a_request_that_does_not_end_closes_the_connection(cycle_class, monkeypatch):
