@@ -105,6 +105,13 @@ class Settings(BaseSettings):
     """File with the age secret key that opens encrypted versions; `joulekeeper models keygen` writes one."""
     models_key: SecretStr = SecretStr("")
     """That key itself, where a file cannot be had."""
+    places: str = ""
+    """YAML file with what is known of zones beyond the table: sources, PUE, latency, [its page](../decisions/places.md).
+    Empty: the yearly figures of the zones that nodes are labelled with."""
+    batch_requests: int = Field(default=4, ge=1, le=256)
+    """Requests of [batches](../decisions/batches.md) that are asked at a time, of all of them together."""
+    batch_days: float = Field(default=30.0, gt=0)
+    """Days for which batches that are over, their results and the files that clients sent are kept."""
     database_url: SecretStr = SecretStr("")
     """SQLAlchemy URL of the accountant's store; its password is never shown. Empty: `books.sqlite` beside the rings."""
     keep_batches_days: float = Field(default=30.0, ge=1)
@@ -120,6 +127,10 @@ class Settings(BaseSettings):
     """Age at which the receipts of a process that has ended are deleted."""
     edge: str = ""
     """YAML file of `joulekeeper edge`, [its page](../serving/edge.md). Empty: the edge's defaults, on loopback."""
+    worker_group: str = ""
+    """On Kubernetes: RAYCLUSTER/GROUP or RAYCLUSTER/GROUP/WORKERS, the worker group of KubeRay that jobs with a plan
+    size as they go, and the workers that one replica has room for; see [optimise](../decisions/optimise.md). Empty:
+    none."""
     intensity: Annotated[tuple[str, ...], NoDecode] = ()
     """Where the grid's average intensity comes from, PROVIDER[:ZONE] in order of fallback, comma separated, such as
     `electricitymaps:FR,entsoe:10YFR-RTE------C`; see [providers](../carbon/providers.md). Empty: the yearly table

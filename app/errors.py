@@ -5,7 +5,7 @@
     |   +-- TooLarge        a bound was exceeded: 413 / RESOURCE_EXHAUSTED
     +-- Unauthenticated     no valid key or token came with the call: 401 / UNAUTHENTICATED
     +-- Forbidden           known caller, not allowed to do this: 403 / PERMISSION_DENIED
-    +-- OverQuota           the tenant used up a quota: 429 / RESOURCE_EXHAUSTED, says when to come again
+    +-- OverQuota           a quota or a budget is used up: 429 / RESOURCE_EXHAUSTED, says when to come again
     +-- NotFound            no such model, version, receipt, job: 404 / NOT_FOUND
     +-- Unavailable         try again later: 503 / UNAVAILABLE
     |   +-- Busy            a bounded queue is full, whoever asks: 429 / RESOURCE_EXHAUSTED, says when to come again
@@ -67,8 +67,8 @@ class Forbidden(JoulekeeperError):
 
 
 class OverQuota(_SaysWhen, JoulekeeperError):
-    """The tenant has used up a quota: `OverQuota(message, retry_after_s)`, in seconds from now. A third argument that
-    is true says that a quota of the whole day is spent, so that coming again soon is of no use."""
+    """The tenant has used up a quota, or the deployment its budget: `OverQuota(message, retry_after_s)`, in seconds
+    from now. A third argument that is true says that the whole day's is spent: coming again soon is of no use."""
 
     http_status = 429
     grpc_status = "RESOURCE_EXHAUSTED"

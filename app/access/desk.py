@@ -23,6 +23,7 @@ from app.access.keys import KeyFile, KeyRecord
 from app.access.quotas import DAY_S, QuotaDesk, TenantUse
 from app.access.rules import AccessRules, read_rules
 from app.access.snapshot import AccessSnapshot, KeyGrant, Poll, PollAnswer
+from app.access.tickets import own_issuers
 from app.clock import Clock
 from app.errors import InvalidInput, JoulekeeperError
 from app.units import NS_PER_S
@@ -83,7 +84,7 @@ class AccessDesk:
         rules = self._read("rules", RULES_FILE, read_rules, self._rules)
         with self._lock:
             is_hurried, self._is_hurried = self._is_hurried, False
-        self._shelf.refresh(rules.issuers, is_hurried, now)
+        self._shelf.refresh((*rules.issuers, *own_issuers(self._directory)), is_hurried, now)
         uses = self._look_at_books(rules, now, wall_s)
         with self._lock:
             self._keys, self._rules, self._uses = keys, rules, uses
@@ -98,7 +99,8 @@ class AccessDesk:
             for key in self._keys
             if key.is_good(wall_s)
         }
-        issuers, old = self._shelf.issuers(self._rules.issuers, now), self._snapshot
+        rules = (*self._rules.issuers, *own_issuers(self._directory))
+        issuers, old = self._shelf.issuers(rules, now), self._snapshot
         if old and (old.keys, old.issuers, old.quotas) == (grants, issuers, self._rules.tenants):
             return old
         return AccessSnapshot(secrets.token_hex(8), grants, issuers, dict(self._rules.tenants))

@@ -128,6 +128,15 @@ class Gate:
             with self._lock:
                 self._allowances.charge(tenant, tokens, energy_uj, carbon_ugco2e, self._now_s())
 
+    def still_knows(self, key_id: str) -> bool:
+        """Whether who came in as `key_id` could do so again: a key may have been revoked; a token was for its moment.
+        Raises Unavailable."""
+        if self._everybody is not None or key_id.startswith("jwt "):
+            return True
+        with self._lock:
+            grant = self._fresh_snapshot().keys.get(key_id)
+        return grant is not None and self._clock.wall_ns() / NS_PER_S < grant.expires_s
+
     # The feed's side
 
     def unbar(self) -> None:

@@ -97,7 +97,5 @@ def _make_pair(directory: Path) -> None:
     public = jwt.get_algorithm_by_name("EdDSA").to_jwk(private.public_key(), as_dict=True)
     public |= {"kid": public["x"][:16], "use": "sig", "alg": "EdDSA"}
     make_private_directory(directory)
-    replace_private(
-        directory / PRIVATE_FILE, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
+    replace_private(directory / PRIVATE_FILE, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     replace_private(directory / PUBLIC_FILE, json.dumps({"keys": [public]}).encode())

@@ -10,6 +10,7 @@ Both raise Unavailable where the file cannot be used.
 """
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -23,8 +24,9 @@ _WAIT_S = 10.0
 class StoreFile:
     """Opened when first used. Thread-safe."""
 
-    def __init__(self, path: Path, tables: str) -> None:
-        self._path, self._tables = path, tables
+    def __init__(self, path: Path, tables: str, *, private: bool = False) -> None:
+        """`private`: nobody but its owner reads it; SQLite makes its other files like the first."""
+        self._path, self._tables, self._private = path, tables, private
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
 
@@ -64,6 +66,8 @@ class StoreFile:
         if self._connection is None:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
+                if self._private:
+                    os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
             except OSError as error:
                 raise Unavailable(f"{self._path} cannot be made: {error}") from error
             connection = sqlite3.connect(self._path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)

@@ -18,8 +18,8 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from app.cli import terminal
-from app.cli.serve_api import DEFAULT_ADDRESS, RestServeApi, ServeApi
-from app.cli.serve_config import merge, read_config
+from app.cli.serve_api import DEFAULT_ADDRESS, AddressOption, RestServeApi, ServeApi
+from app.cli.serve_config import ConfigFile, merge, read_config
 from app.clock import Clock, SystemClock
 from app.errors import Unavailable
 from app.units import NS_PER_S
@@ -110,12 +110,15 @@ def deploy(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Serve config files.")],
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until all are running.")] = True,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")] = 300.0,
-    address: Annotated[
-        str, typer.Option(envvar="RAY_DASHBOARD_ADDRESS", help="Ray's dashboard.", show_envvar=True)
-    ] = DEFAULT_ADDRESS,
+    address: AddressOption = DEFAULT_ADDRESS,
+    place: Annotated[bool, typer.Option("--place", help="Each model in the zone with least carbon.")] = False,
+    within_ms: Annotated[float | None, typer.Option(min=0, help="With --place: zones no farther away.")] = None,
+    place_hours: Annotated[float, typer.Option(min=1, help="With --place: hours that are looked ahead.")] = 24.0,
 ) -> None:
     """Deploy applications beside those that run: what the files do not name is kept."""
     configs = [read_config(path) for path in files]
+    if place:
+        configs = placed_configs(configs, within_ms, place_hours)
     api = connect(address)
     plan = merge(api.details(), configs)
     for note in plan.notes:
@@ -126,6 +129,23 @@ def deploy(
         with _watcher() as watcher:
             states = wait_for(api, plan.deployed, timeout, watcher, SystemClock(), pause)
         _conclude(states, timeout)
+
+
+def placed_configs(configs: list[ConfigFile], within_ms: float | None, hours: float) -> list[ConfigFile]:
+    """With a zone for each model, and a line about it. Raises InvalidInput, Unavailable."""
+    from app.cli.cluster import connect as join
+    from app.cli.place_replicas import placed
+    from app.config import settings
+    from app.engine.places import read_places
+    from app.metering.node_zones import rooms_by_zone
+    from app.policy.placement import PlaceLimits
+
+    join()
+    places, limits = read_places(settings().places), PlaceLimits(latency_ms=within_ms)
+    found, said = placed(configs, rooms_by_zone, places, settings(), SystemClock(), hours=hours, limits=limits)
+    for sentence in said:
+        typer.echo(sentence)
+    return found
 
 
 def connect(address: str) -> ServeApi:

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from app.cli import terminal
+from app.cli.batch import batch
 from app.cli.data import data
 from app.cli.deploy import deploy
 from app.cli.edge import certificate, edge
@@ -20,6 +21,7 @@ from app.cli.jobs import jobs
 from app.cli.keys import keys
 from app.cli.ledger import ledger, receipt, report
 from app.cli.models import models
+from app.cli.optimize import optimize
 from app.cli.pause import pause
 from app.cli.plan import plan
 from app.cli.probe import probe
@@ -99,6 +101,7 @@ _COMMANDS = (
     plan,
     why,
     tune,
+    optimize,
     pause,
     deploy,
     edge,
@@ -113,6 +116,7 @@ cli.add_typer(keys, name="keys")
 cli.add_typer(jobs, name="jobs")
 cli.add_typer(sci, name="sci")
 cli.add_typer(data, name="data")
+cli.add_typer(batch, name="batch")
 
 
 def main() -> None:

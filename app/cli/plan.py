@@ -14,10 +14,13 @@ from app.cli.instants import instant
 from app.units import format_carbon
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from app.policy.shifting import Plan
     from app.training.decisions import Inputs
     from app.training.job import TrainJob
     from app.training.planner import Look
+    from app.training.queueing import Entry, QueueTurn
 
 _UG_PER_G = 1_000_000
 _UNSUBMITTED = "not-submitted"
@@ -30,6 +33,7 @@ def plan(
     ] = None,
     hours: Annotated[float, typer.Option(min=0, help="As `start.hours` of the job file.")] = 0.0,
     run: Annotated[str, typer.Option(metavar="RUN", help="A run that was stopped, to go on with.")] = "",
+    queue: Annotated[bool, typer.Option("--queue", help="The jobs of the cluster that wait their turn, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON, for scripts.")] = False,
 ) -> None:
     """When a job would run: energy, carbon now and planned, finish time. Nothing is started."""
@@ -49,7 +53,7 @@ def plan(
     if as_json:
         terminal.show_json(decision_of("replan" if run else "wait", now_s, look.plan, look.inputs))
     else:
-        terminal.show(*plan_grids(wanted.name, look))
+        terminal.show(*plan_grids(wanted.name, look), *((_queue_grid(now_s),) if queue else ()))
 
 
 def plan_grids(name: str, look: "Look") -> tuple[Grid, ...]:
@@ -73,6 +77,34 @@ def plan_grids(name: str, look: "Look") -> tuple[Grid, ...]:
     if plan.alternatives:
         grids.insert(2, _alternatives(plan, known=known))
     return tuple(grids)
+
+
+def _queue_grid(now_s: float) -> Grid:
+    """The jobs in the queue of the running cluster. Raises Unavailable without one."""
+    from app.cli.cluster import connect
+    from app.training import board
+    from app.training.live_queue import cluster_resources
+    from app.training.queueing import parsed, turns_of
+
+    connect()
+    entries = parsed(board.queue(), now_s)
+    return queue_grid(entries, turns_of(entries, *cluster_resources(), now_s))
+
+
+def queue_grid(entries: "Sequence[Entry]", turns: "Mapping[str, QueueTurn]") -> Grid:
+    """The queue in the order in which its jobs choose."""
+    known = {entry.run: entry for entry in entries}
+    rows = tuple(
+        (
+            run,
+            "works" if known[run].holds else "may begin" if turn.may_begin else instant(turn.start_s),
+            f"{known[run].amount:g} {known[run].resource}",
+            instant(known[run].latest_s),
+            turn.reason,
+        )
+        for run, turn in turns.items()
+    )
+    return Grid("queue", columns("run", "begins", ">takes", "must begin by", "why"), rows)
 
 
 def _pieces(plan: "Plan", inputs: "Inputs") -> tuple[tuple[str, ...], ...]:

@@ -6,12 +6,15 @@ the mode is not set and a dashboard on this host demands a token, the one in the
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
+
+import typer
 
 from app.errors import InvalidInput, Unavailable
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+AddressOption = Annotated[str, typer.Option(envvar="RAY_DASHBOARD_ADDRESS", help="Ray's dashboard.", show_envvar=True)]
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Answer = TypeVar("Answer")

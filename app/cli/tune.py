@@ -61,6 +61,7 @@ def tune(
     goal = SearchGoal(eta=eta, samples_to_target=_needed(epochs or []))
     with measure(f"{loaded.name}-tune", tenant=loaded.tenant):
         found = tune_job(loaded, sizes, goal, window_s=window_s, tell=lambda text: typer.echo(text, err=True))
+    _keep(loaded.name, found)
     limited = len({window.setting.limit_mw for window in found.windows}) > 1
     if as_json:
         terminal.show_json(_view(found, limited))
@@ -79,6 +80,17 @@ def _view(found: "Tuning", limited: bool) -> TuneView:
         windows=len(found.windows),
         settings=found.settings,
     )
+
+
+def _keep(job: str, found: "Tuning") -> None:
+    """For `joulekeeper optimize`."""
+    from app.clock import SystemClock
+    from app.config import settings
+    from app.training.token_cost import processor
+    from app.training.tunings import keep_tuning, tuned_of
+    from app.units import NS_PER_S
+
+    keep_tuning(settings().state_dir, tuned_of(job, found, SystemClock().wall_ns() / NS_PER_S, processor()))
 
 
 def _needed(given: list[str]) -> dict[int, float]:

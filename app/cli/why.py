@@ -1,6 +1,8 @@
-"""`joulekeeper why RUN`: the decisions about when a run ran: what was known, what else could be done, what it saved.
+"""`joulekeeper why NAME`: the decisions about a run or a deployment: what was known, what else could be done, what it
+saved.
 
-Knows nothing of Ray: decisions are read from where the run keeps its checkpoints.
+Knows nothing of Ray: those about a run are read from where it keeps its checkpoints, those about a deployment from the
+state directory of the host that keeps the books (why_choices.py shows them).
 """
 
 import json
@@ -30,26 +32,33 @@ _WORDS = {
 
 
 def why(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="As `joulekeeper train` named it.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A run as `joulekeeper train` named it, or a deployment.")
+    ],
     storage: StorageOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Why a run ran when it did: its decisions, what each was expected to save, and what came of them."""
+    """Why a run ran when it did, or who answered for a deployment, and how it is set: decisions and what came of it."""
+    from app.cli.why_choices import choice_grids
     from app.config import settings
+    from app.engine.decision_files import choices_in, directory_of
     from app.training.decisions import decisions_of
     from app.training.run_files import RunFiles
 
     where = storage or str(settings().state_dir / "jobs")
-    decisions = decisions_of(RunFiles.open(where, run))
-    if not decisions:
+    decisions = decisions_of(RunFiles.open(where, name))
+    choices = choices_in(directory_of(settings().state_dir, name))
+    if not (decisions or choices):
         raise NotFound(
-            f"run {run!r} below {where} has no decisions: it is not there, or its job file has no part `start` and it "
-            "ran at once; `joulekeeper jobs list` names the runs"
+            f"run {name!r} below {where} has no decisions: it is not there, or its job file has no part `start` and it "
+            f"ran at once; nor is anything decided about a deployment of that name in {settings().state_dir}; "
+            "`joulekeeper jobs list` names the runs, `joulekeeper models list` the deployments"
         )
     if as_json:
-        typer.echo(json.dumps([each.model_dump(mode="json") for each in decisions], indent=2))
-    else:
-        terminal.show(*why_grids(run, decisions))
+        typer.echo(json.dumps([each.model_dump(mode="json") for each in (*decisions, *choices.values())], indent=2))
+        return
+    runs = why_grids(name, decisions) if decisions else ()
+    terminal.show(*runs, *(choice_grids(name, choices) if choices else ()))
 
 
 def why_grids(run: str, decisions: "list[Decision]") -> tuple[Grid, ...]:

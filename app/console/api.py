@@ -6,7 +6,7 @@ Knows nothing of Ray: everything it asks comes in as a protocol, so that it is t
 from collections.abc import Callable
 from datetime import datetime
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from app.access.gate import Gate
 from app.console.books import Books
@@ -30,8 +30,12 @@ def build_api(
     now: Callable[[], datetime],
     gate: Gate,
     door: ServeDoor,
+    *more: APIRouter,
 ) -> FastAPI:
-    """The application. FastAPI's own documentation pages load scripts from elsewhere and are off."""
+    """The application; `more` are routes beside those of books, models and page.
+
+    FastAPI's own documentation pages load scripts from elsewhere and are off.
+    """
     api = FastAPI(
         title="Joulekeeper",
         version=version_of(),
@@ -48,7 +52,7 @@ def build_api(
         models_router(catalogue),
         forward_router(catalogue, door),
     )
-    for router in (page_router(), ledger_router(books, now), receipts_router(books), *servers):
+    for router in (page_router(), ledger_router(books, now), receipts_router(books), *servers, *more):
         api.include_router(router)
     publish(api)
     return api

@@ -22,6 +22,7 @@ from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 from app.clock import SystemClock
 from app.config import settings
 from app.console.api import build_api
+from app.console.batches.service import BatchService
 from app.console.books import Books, MendingBooks
 from app.console.catalogue import ServeCatalogue
 from app.console.forward import ServeDoor
@@ -31,7 +32,7 @@ from app.console.repository import Repository
 from app.console.sleepers import ServeSleepers
 from app.errors import JoulekeeperError, Unavailable
 from app.metering.access_feed import open_gate
-from app.metering.accountant import connect_books
+from app.metering.accountant import HEAD_RESOURCE, connect_books
 from app.metering.prestart import Raylet, use_up
 from app.serving.keeper import Keeper
 from app.serving.own_process import settle_in
@@ -108,19 +109,24 @@ class Console(ServerCalls):
         self.catalogue = ServeCatalogue(_serve_details, clock)
         self.repository = Repository(self.catalogue, ServeSleepers())
         self._now = partial(local_now, clock)
+        self._batches = BatchService(settings(), clock, self.gate, _serve_details, _serve_address, _books)
+        if ray.is_initialized():
+            self._batches.start()
         threading.Thread(target=_keep_workers, name="keep-workers", daemon=True).start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica, after the constructor: the application is never pickled."""
         door = ServeDoor(_serve_address)
-        return build_api(MendingBooks(_books), self.catalogue, self.repository, self._now, self.gate, door)
+        batches = self._batches.router(self._now)
+        return build_api(MendingBooks(_books), self.catalogue, self.repository, self._now, self.gate, door, batches)
 
 
 ConsoleDeployment = serve.deployment(
     name="console",
     num_replicas=1,
     max_ongoing_requests=1000,
-    ray_actor_options={"num_cpus": 0},
+    # On the head, as the accountant: what it keeps, batches and keys, lies there.
+    ray_actor_options={"num_cpus": 0, "resources": {HEAD_RESOURCE: 0.001}},
     health_check_period_s=10,
     graceful_shutdown_timeout_s=5,
 )(serve.ingress()(Console))

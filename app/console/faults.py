@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 _DOORS = (
     "/console, /metrics, /healthz, /api/status, /api/report, /api/receipts/{id}, /v2, /v1/models, "
-    "POST /v1/chat/completions"
+    "POST /v1/chat/completions, /v1/files, /v1/batches"
 )
 
 

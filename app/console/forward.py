@@ -62,6 +62,12 @@ class ServeDoor:
         except httpx.TransportError as error:
             raise Unavailable(f"the model cannot be reached ({type(error).__name__}); try again in a moment") from error
 
+    async def close(self) -> None:
+        """End its connections; the next call makes new ones."""
+        if self._client is not None:
+            await self._client.aclose()
+        self._client = None
+
 
 def forward_router(catalogue: Catalogue, door: ServeDoor) -> APIRouter:
     """POST `/v1/chat/completions`, `/v1/completions` and `/v1/embeddings`."""

@@ -23,13 +23,14 @@ def publish(api: FastAPI) -> None:
 def _document(api: FastAPI) -> dict[str, Any]:
     if api.openapi_schema is None:
         document = get_openapi(title=api.title, version=api.version, routes=api.routes)
-        refusal = {"$ref": "#/components/schemas/ModelError"}
+        refusals = {told: {"$ref": f"#/components/schemas/{told}"} for told in ("ModelError", "OpenAIError")}
         for path in document["paths"].values():
             for method in _METHODS & path.keys():
                 path[method]["responses"].pop("422", None)
+                shape = "OpenAIError" if "openai" in path[method].get("tags", ()) else "ModelError"
                 path[method]["responses"]["default"] = {
                     "description": "A refusal",
-                    "content": {"application/json": {"schema": refusal}},
+                    "content": {"application/json": {"schema": refusals[shape]}},
                 }
         document["paths"] |= model_paths() | openai_paths()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})

@@ -4,7 +4,8 @@ Knows nothing of who decides, nor of where records are kept (app/engine/decision
 what came of it is another one, whose `about` is its number.
 
     choice = Choice(
-        at_s=now_s, action="answer with int8", reasons=("the day's budget is short",), subject="digits", topic="variant",
+        at_s=now_s, action="answer with int8", reasons=("the day's budget is short",),
+        subject="digits", topic="variant",
         facts=(Fact(name="left", value=1.2, unit="gCO2e", basis="measured", source="the books"),),
         courses=(Course(name="fp32", carbon_g=4.0), Course(name="int8", carbon_g=1.1)), chosen="int8",
         expected=Saving(carbon_g=2.9, basis="modelled", against="fp32 for the rest of the day"),
@@ -90,6 +91,8 @@ class Choice(Decision):
     before: dict[str, JsonValue] = {}
     """What was set before, where settings changed: enough to undo it."""
     after: dict[str, JsonValue] = {}
+    details: dict[str, JsonValue] = {}
+    """Whatever else the topic has to say."""
     about: int | None = None
     """Number of the record whose outcome this is."""
     realised: Saving | None = None

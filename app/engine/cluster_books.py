@@ -25,6 +25,7 @@ from app.engine.heard import Heard
 from app.engine.job_details import job_details
 from app.engine.proof import prove
 from app.engine.reporting import interval_of, make_report
+from app.engine.spending_words import Use
 from app.engine.views import (
     Audit,
     HourEnergy,
@@ -153,6 +154,17 @@ class ClusterBooks:
             tenant: (sum(energy.values()), prices.footprint(energy).carbon_ugco2e)
             for tenant, energy in by_tenant.items()
         }
+
+    def used_by_model(self, model: str, since_s: float) -> Use:
+        """What was charged to a model since `since_s`, as far as booked. Raises Unavailable."""
+        energy: dict[Interval, int] = defaultdict(int)
+        requests: dict[str, int] = defaultdict(int)
+        with self._store.moment() as books:
+            for name, version, bucket_s, width_s, energy_uj in books.by_model(model, since_s):
+                energy[interval_of(bucket_s, width_s)] += energy_uj
+                if name == AccountName.REQUEST:
+                    requests[version] += energy_uj
+        return Use(sum(energy.values()), self._prices().footprint(energy).carbon_ugco2e, requests)
 
     def job_hours(self, job: str) -> tuple[HourEnergy, ...]:
         """What all attempts of a job were charged, by the buckets of the books: enough to price it again."""

@@ -108,6 +108,21 @@ class Reader:
         for tenant, bucket_s, width_s, energy_uj in self._connection.execute(query):
             yield tenant, bucket_s, width_s, int(energy_uj)
 
+    def by_model(self, model: str, since_s: float) -> Iterator[tuple[str, str, int, int, int]]:
+        """Name of the account, version, begin and width (s) of a bucket, and energy, of the buckets from `since_s` on:
+        all that was charged to a model."""
+        figures = balances.c
+        query = (
+            select(accounts.c.name, accounts.c.version, figures.bucket_s, figures.width_s, func.sum(figures.energy_uj))
+            .select_from(balances)
+            .join(lines, lines.c.id == figures.line)
+            .join(accounts, accounts.c.id == lines.c.account)
+            .where(accounts.c.model == model, figures.bucket_s >= since_s)
+            .group_by(accounts.c.name, accounts.c.version, figures.bucket_s, figures.width_s)
+        )
+        for name, version, bucket_s, width_s, energy_uj in self._connection.execute(query):
+            yield name, version, bucket_s, width_s, int(energy_uj)
+
     def by_job(self, job: str) -> Iterator[tuple[int, int, int]]:
         """Begin and width (s) of each bucket, and energy, of all attempts of a job, by time."""
         figures = balances.c

@@ -27,6 +27,7 @@ from app.config import Settings, settings
 from app.engine.cluster_books import ClusterBooks
 from app.engine.delivery import Delivery
 from app.engine.evidence import Evidence
+from app.engine.spending_words import SpendingPoll, Told
 from app.engine.views import (
     Audit,
     HourEnergy,
@@ -74,7 +75,9 @@ class Accountant:
     """Keeps the ledger. Called from several threads."""
 
     def __init__(self) -> None:
-        from app.metering.price_terms import PriceTerms  # whoever only calls the accountant needs no grid providers
+        # Whoever only calls the accountant needs no grid providers.
+        from app.metering.price_terms import PriceTerms
+        from app.metering.spending_books import open_spending
 
         config = settings()
         raise_priority()
@@ -88,6 +91,7 @@ class Accountant:
         own = [metric for metric in METRICS if metric.pushed_by == "accountant"]
         self._exporter = MetricsExporter(self._books.snapshot, pushed=own)
         self._access = open_desk(config, self._books.used_by_tenant)
+        self._spending = open_spending(config, self._books, self._terms.grid)
         self._door = Door(self._books.book, ray.util.get_node_ip_address())
         self._closing = threading.Event()
         self._starting = threading.Lock()
@@ -169,6 +173,11 @@ class Accountant:
     def access(self, poll: Poll) -> PollAnswer:
         """What the gate of a replica or console tells, and what it may let in."""
         return self._access.answer(poll)
+
+    @ray.method(concurrency_group="spending")
+    def spending(self, poll: SpendingPoll) -> Told:
+        """What a deployment with a budget may do until it asks again. See SpendingDesk.answer."""
+        return self._spending.answer(poll)
 
     def report(self, by: ReportKey, since_s: float | None, until_s: float | None, tenant: str | None = None) -> Report:
         """See ClusterBooks.report."""
@@ -312,7 +321,7 @@ def _translated(error: Exception) -> Exception:
 
 
 _leftover = ray.remote(num_cpus=0, max_retries=1)(leftover)
-AccountantActor = ray.remote(concurrency_groups={"deliveries": 8, "access": 2})(Accountant)
+AccountantActor = ray.remote(concurrency_groups={"deliveries": 8, "access": 2, "spending": 1})(Accountant)
 
 
 class BooksClient:
@@ -342,6 +351,11 @@ class BooksClient:
         """Tell and ask for a gate."""
         answer: PollAnswer = _get(self._actor.access.remote(poll), timeout_s)
         return answer
+
+    def spending(self, poll: SpendingPoll, timeout_s: float) -> Told:
+        """Tell and ask for a purse. Raises InvalidInput, Unavailable."""
+        told: Told = _get(self._actor.spending.remote(poll), timeout_s)
+        return told
 
     def close_books(self) -> int:
         """Have every meter take a closing reading and go; returns how many did."""

@@ -205,6 +205,12 @@ class WorkClient:
         """What the books have charged to this process so far; nothing with metering off."""
         return self._book.ring.charged if self._book else Charged(0, 0, 0)
 
+    @property
+    def g_per_kwh(self) -> float:
+        """What a kWh emits now as the node's meter has it, PUE included; 0 before any said."""
+        shown = self._book.board.present() if self._book else None
+        return shown.intensity_g_per_kwh if shown else 0.0
+
     def await_meter(self, timeout_s: float) -> bool:
         """Wait until a meter watches this node, `timeout_s` at most; False if none does, or metering is off.
 

@@ -12,7 +12,7 @@ import logging
 import threading
 
 from app.carbon.coefficients import coefficients
-from app.carbon.grid import open_grid
+from app.carbon.grid import Grid, open_grid
 from app.carbon.pricing import Terms
 from app.carbon.tariff import tariff_of
 from app.carbon.water import water_of_zone
@@ -40,6 +40,11 @@ class PriceTerms:
         """By what is known at this moment. Never blocks on a network, never raises."""
         grid = self._grid
         return Terms(self._zone, grid.average(), self._pue, grid.market(), self._water, self._tariff)
+
+    @property
+    def grid(self) -> Grid:
+        """The series themselves, for who plans by them."""
+        return self._grid
 
     @property
     def warnings(self) -> tuple[str, ...]:

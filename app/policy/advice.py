@@ -13,15 +13,15 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from app.domain.decision import Basis, Course, Fact, Part, Saving
 
 WORTH = 0.02
 """A setting that saves less of its part than this is left as it is: that much is noise and trouble."""
 
-ANSWERS, STANDBY, RUN = "answers", "standby", "run"
-"""Parts of the energy that a saving is a share of: that of answering; of loading and of staying loaded; of a job."""
+ANSWERS, STANDBY, RUN = "answers", "standby", "all"
+"""Parts of the energy that a saving is a share of: that of answering; of loading and of staying loaded; all of it."""
 
 
 class Advice(Part):
@@ -41,8 +41,10 @@ class Advice(Part):
     facts: tuple[Fact, ...] = ()
     courses: tuple[Course, ...] = ()
     """What was compared, the present one included."""
-    change: dict[str, JsonValue] = {}
+    change: dict[str, JsonValue] = Field(default_factory=dict)
     """What has to be written to have it; empty: there is nothing to write, or nobody here can."""
+    by_name: bool = False
+    """It changes what comes out, beside what it costs: never applied unasked."""
 
     @property
     def moves(self) -> bool:
@@ -52,7 +54,7 @@ class Advice(Part):
     @property
     def pays(self) -> bool:
         """Whether it is to be applied unasked: something to write, and a saving that is known and worth it."""
-        return bool(self.change) and self.moves and (self.saving.share or 0.0) >= WORTH
+        return bool(self.change) and self.moves and not self.by_name and (self.saving.share or 0.0) >= WORTH
 
 
 def settled(

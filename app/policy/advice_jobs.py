@@ -2,7 +2,7 @@
 
 Pure. Knows nothing of job files: a change is the fields of one, by name. Every figure comes in measured or planned.
 
-    advise_batch_and_power(batch_size, limit_w, windows, most_slower=1.25, known_from="...")
+    advise_power_cap(windows, limit_w, most_slower=1.25, known_from="..."), advise_batch(...)
     advise_workers((1, 2), [Pace(1, 0.2, 40.0), Pace(2, 0.12, 75.0)], most_slower=1.25, known_from="...")
     advise_hour(plan, "at once", {"start": {"slack_hours": 24.0}}, known_from="...")
     advise_zone(placement, "FRA", "yearly figures")
@@ -24,25 +24,31 @@ _MW_PER_W = 1_000
 _UJ_PER_J = 1_000_000
 
 
-def advise_batch_and_power(windows: Sequence[Window], now_limit_w: float, most_slower: float, known_from: str) -> Advice:
-    """Batch size and power limit together, as they were measured: `windows`, the first the job as it is.
+def advise_power_cap(windows: Sequence[Window], now_limit_w: float, most_slower: float, known_from: str) -> Advice:
+    """The power limit at the batch size of the first window, the job as it is: what is learnt stays the same.
 
     `most_slower`: a sample may take so many times as long. Raises InvalidInput without a window.
+    """
+    same = [each for each in windows if each.setting.batch_size == windows[0].setting.batch_size]
+    if len(same) > 1:
+        return advise_batch(same, now_limit_w, most_slower, known_from, name="power cap")
+    now = f"{now_limit_w:g} W" if now_limit_w else "as the node has it"
+    todo = f"no other limit was measured with {windows[0].setting.batch_size} rows, or none can be set ({known_from})"
+    return unknown("power cap", now, todo, of=RUN)
+
+
+def advise_batch(
+    windows: Sequence[Window], now_limit_w: float, most_slower: float, known_from: str, *, name: str = "batch"
+) -> Advice:
+    """Batch size and power limit together, as they were measured: `windows`, the first the job as it is.
+
+    Another batch size learns otherwise, so that it is applied by name alone. Raises InvalidInput without a window.
     """
     if not windows:
         raise InvalidInput("there is no window to choose from: run `joulekeeper tune JOB.yaml`")
     first = windows[0]
     limited = len({each.setting.limit_mw for each in windows}) > 1
-    name = "batch, power cap" if limited else "batch"
-    courses = tuple(
-        Course(
-            name=_window_name(each, limited),
-            energy_j=each.energy_uj_per_sample / _UJ_PER_J,
-            basis="measured",
-            note=f"a sample; {each.seconds_per_sample * 1000:.4g} ms",
-        )
-        for each in windows
-    )
+    courses = tuple(_window_course(each, limited) for each in windows)
     fast = [each for each in windows if each.seconds_per_sample <= most_slower * first.seconds_per_sample]
     best = min(fast, key=lambda each: each.energy_uj_per_sample)
     share = 1 - best.energy_uj_per_sample / first.energy_uj_per_sample
@@ -50,13 +56,10 @@ def advise_batch_and_power(windows: Sequence[Window], now_limit_w: float, most_s
     if share < WORTH:
         why = f"of {len(windows)} settings the best would save {percent(share)} ({known_from})"
         return settled(name, now, why, of=RUN, courses=courses)
-    change: dict[str, JsonValue] = {}
-    if best.setting.batch_size != first.setting.batch_size:
-        change["batch_size"] = best.setting.batch_size
-    limit_w = best.setting.limit_mw / _MW_PER_W
-    if limited and best.setting.limit_mw != first.setting.limit_mw and limit_w != now_limit_w:
-        change["resources.power_limit_w"] = limit_w
-    learns = "; another batch size learns otherwise: a sample counts the same here" if "batch_size" in change else ""
+    change = _window_change(first, best, now_limit_w)
+    learns = (
+        "; another batch size learns otherwise, so it waits to be named: --only batch" if "batch_size" in change else ""
+    )
     return Advice(
         setting=name,
         now=now,
@@ -66,7 +69,27 @@ def advise_batch_and_power(windows: Sequence[Window], now_limit_w: float, most_s
         reasons=(f"{len(windows)} settings were measured: {known_from}{learns}",),
         courses=courses,
         change=change,
+        by_name="batch_size" in change,
     )
+
+
+def _window_course(window: Window, limited: bool) -> Course:
+    return Course(
+        name=_window_name(window, limited),
+        energy_j=window.energy_uj_per_sample / _UJ_PER_J,
+        basis="measured",
+        note=f"a sample; {window.seconds_per_sample * 1000:.4g} ms",
+    )
+
+
+def _window_change(first: Window, best: Window, now_limit_w: float) -> dict[str, JsonValue]:
+    change: dict[str, JsonValue] = {}
+    if best.setting.batch_size != first.setting.batch_size:
+        change["batch_size"] = best.setting.batch_size
+    limit_w = best.setting.limit_mw / _MW_PER_W
+    if best.setting.limit_mw != first.setting.limit_mw and limit_w != now_limit_w:
+        change["resources.power_limit_w"] = limit_w
+    return change
 
 
 def _window_name(window: Window, limited: bool) -> str:
@@ -120,7 +143,9 @@ def advise_workers(now: tuple[int, int], paces: Sequence[WorkerPace], most_slowe
         proposed=str(best.workers),
         of=RUN,
         saving=Saving(share=share, basis="measured", against=f"{most} workers", note="of the energy of steps"),
-        reasons=(f"a step took {best.step_j:.4g} J with {best.workers}, {present.step_j:.4g} J with {most}: {known_from}",),
+        reasons=(
+            f"a step took {best.step_j:.4g} J with {best.workers}, {present.step_j:.4g} J with {most}: {known_from}",
+        ),
         courses=courses,
         change={"workers": best.workers},
     )
@@ -163,9 +188,11 @@ def advise_hour(
 
 
 def advise_zone(placement: Placement, home: str, known_from: str, basis: Basis = "modelled") -> Advice:
-    """Where it runs: the zone that app/policy/placement.py chose. Moving is somebody else's to do."""
+    """Where it runs: the zone that app/policy/placement.py chose."""
     courses = tuple(
-        Course(name=f"zone {each.zone}", carbon_g=each.expected_g, basis=basis, note=f"{each.moved_g:.3g} g to move data")
+        Course(
+            name=f"zone {each.zone}", carbon_g=each.expected_g, basis=basis, note=f"{each.moved_g:.3g} g to move data"
+        )
         for each in placement.options
     )
     if placement.zone == home or not placement.home_g:

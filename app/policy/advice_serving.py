@@ -1,33 +1,32 @@
-"""Advice on how a model is served: which variant, how long it stays loaded, how its requests run together.
+"""Advice on how a model is served: which variant answers, how its requests run together.
 
 Pure. What replicas measured of themselves, what cards say and what a config has come in as plain values. Knows nothing
 of Ray. What it takes a variant's energy from are figures measured in turns with the version that it was made from, on
 one machine: their ratio is carried over, never the joules.
 
     advise_variant("1", [Candidate("1", 1.0, {...}), Candidate("1-int8", 0.58, {...})], Floor("accuracy", 0.97))
-    advise_keep_alive(StayNow(...), gaps_s, Standby(load_j=8.0, warm_w=1.2, sleeps=1))
-    advise_limit("batch", "32 rows", [Tried("16 rows, 6 ms", uj, meets), ...])
+    advise_limit("batch", "32 rows", governed, asked="50 ms", is_asked_now=True, change={})
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from pydantic import JsonValue
 
 from app.domain.decision import Course, Fact, Saving
 from app.errors import InvalidInput
-from app.policy.advice import ANSWERS, STANDBY, WORTH, Advice, percent, settled, unknown
-from app.policy.gaps import EDGES_S
+from app.policy.advice import ANSWERS, WORTH, Advice, percent, settled, unknown
+from app.policy.governed import Governed
 
 LOWER_IS_BETTER = frozenset({"bits_per_byte", "loss", "mse"})
 """Metrics of model cards of which less is better; of all others more."""
 KEPT_QUALITY = 0.99
 """Without a floor a variant must have as much of each metric of the present one, or no more than 1/0.99 of an error."""
-_FEW_GAPS = 10
-_FORGIVEN_LOADS = 0.5
-"""What one request that need not wait is worth, in loads: as KeepAliveSettings.cold_price is by default."""
 UJ_PER_J = 1_000_000
+
+
+_ONE_VERSION = "there is one version; `joulekeeper models quantize` or a job of kind compress makes and measures others"
+_UNMEASURED = "no card tells energy per answer beside its base's: publish the variant again with a meter running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +65,17 @@ def advise_variant(
     floor: Floor | None,
     change: Callable[[str], Mapping[str, JsonValue]],
 ) -> Advice:
-    """Which version should answer. `change` is what has to be written for a version.
+    """Which version should answer. `change` is what has to be written for a version. Answers change with it, so that
+    without a floor that somebody set it waits to be named.
 
     Raises InvalidInput where `now` is not among the candidates.
     """
     present = next((each for each in candidates if each.version == now), None)
     if present is None:
         raise InvalidInput(f"version {now} is not among {', '.join(each.version for each in candidates)}")
-    others = [each for each in candidates if each is not present]
-    if not others:
-        todo = "there is one version; `joulekeeper models quantize` or a job of kind compress makes and measures others"
-        return unknown("variant", now, todo)
-    known = [each for each in others if each.relative is not None and present.relative]
+    known = [each for each in candidates if each is not present and each.relative is not None]
     if not known or not present.relative:
-        todo = "no card tells energy per answer beside that of its base: publish the variant again with a meter running"
-        return unknown("variant", now, todo)
+        return unknown("variant", now, _ONE_VERSION if len(candidates) == 1 else _UNMEASURED)
     floors = (floor,) if floor else _kept(present.quality)
     courses = tuple(_course(each, present, floors) for each in candidates)
     facts = tuple(Fact(name="floor", value=str(each), basis="set" if floor else "modelled") for each in floors)
@@ -102,6 +97,7 @@ def advise_variant(
         facts=facts,
         courses=courses,
         change=dict(change(best.version)),
+        by_name=floor is None,
     )
 
 
@@ -124,8 +120,9 @@ def _why_it_stays(best: Candidate | None, share: float, floors: Sequence[Floor])
 
 def _course(each: Candidate, present: Candidate, floors: Sequence[Floor]) -> Course:
     metric = floors[0].metric if floors else next(iter(present.quality), "")
-    known = each.relative is not None and present.relative
-    beside = f"{(each.relative or 0.0) / present.relative:.3f} of the present energy" if known else "energy not measured"
+    known, beside = bool(each.relative and present.relative), "energy not measured"
+    if each.relative and present.relative:
+        beside = f"{each.relative / present.relative:.3f} of the present energy"
     keeps = "" if not floors or all(one.holds(each.quality) for one in floors) else "; below the floor"
     return Course(
         name=f"variant {each.version}",
@@ -135,157 +132,46 @@ def _course(each: Candidate, present: Candidate, floors: Sequence[Floor]) -> Cou
     )
 
 
-@dataclass(frozen=True, slots=True)
-class StayNow:
-    """How long the last replica stays when nobody asks, as the config has it."""
-
-    kind: str
-    """`learnt` (KeepAlivePolicy), `delay` (Serve's own), `always` (never fewer than one)."""
-    seconds: float
-    """`learnt`: at most so long; `delay`: so long; `always`: has no meaning."""
-    cold_price: float = _FORGIVEN_LOADS
-
-    def __str__(self) -> str:
-        if self.kind == "always":
-            return "always loaded"
-        return f"learnt, {self.seconds:g} s at most" if self.kind == "learnt" else f"{self.seconds:g} s"
-
-
-@dataclass(frozen=True, slots=True)
-class Standby:
-    """What one replica measured of itself over its life."""
-
-    load_j: float
-    """Of its one load."""
-    warm_w: float
-    """While loaded and not asked."""
-    sleeps: int
-    """Gaps that outlasted its life: 1 where the model sleeps, 0 where it always stays."""
-
-
-def advise_keep_alive(
-    now: StayNow,
-    gaps_s: Sequence[float],
-    standby: Standby | None,
-    change: Callable[[float], Mapping[str, JsonValue]],
-) -> Advice:
-    """How long a model should stay when nobody asks. `gaps_s` are the gaps between visits that were seen.
-
-    Staying costs warm power, a gap that outlasts the delay a load, and who waits for it `cold_price` loads more; the
-    delay with the least of that over the gaps is what the learnt policy comes to. `change` is what has to be written for
-    it to stay so many seconds.
-    """
-    name = str(now)
-    if standby is None or standby.warm_w <= 0 or standby.load_j <= 0:
-        todo = "what its load and its staying cost is not measured: ask it a few requests with a meter running, and again"
-        return unknown("keep-alive", name, todo, of=STANDBY)
-    break_even_s = standby.load_j / standby.warm_w
-    facts = (
-        Fact(name="load", value=standby.load_j, unit="J", source="its replica"),
-        Fact(name="staying", value=standby.warm_w, unit="W", source="its replica"),
-        Fact(name="break-even", value=break_even_s, unit="s", basis="modelled"),
-        Fact(name="gaps", value=float(len(gaps_s)), source="its replica"),
-    )
-    if len(gaps_s) < _FEW_GAPS:
-        todo = f"{len(gaps_s)} gaps were seen, {_FEW_GAPS} are needed: let it serve on; staying pays {break_even_s:.3g} s"
-        return unknown("keep-alive", name, todo, of=STANDBY, facts=facts)
-    cost_of = _Stay(np.asarray(gaps_s), standby, now.cold_price)
-    best_s = min(EDGES_S, key=cost_of.priced)
-    present_s = {"always": np.inf, "delay": now.seconds}.get(now.kind, min(now.seconds, best_s))
-    before_j, after_j = cost_of.joules(present_s), cost_of.joules(best_s)
-    courses = (
-        Course(name=f"keep-alive {name}", energy_j=before_j),
-        Course(name=f"keep-alive {best_s:.3g} s", energy_j=after_j),
-    )
-    share = 1 - after_j / before_j if before_j > 0 else 0.0
-    if share < WORTH:
-        why = f"its {len(gaps_s)} gaps ask for about {best_s:.3g} s; a change would save {percent(max(share, 0.0))}"
-        return settled("keep-alive", name, why, of=STANDBY, basis="modelled", facts=facts, courses=courses)
-    return Advice(
-        setting="keep-alive",
-        now=name,
-        proposed=f"learnt, about {best_s:.3g} s",
-        of=STANDBY,
-        saving=Saving(share=share, energy_j=before_j - after_j, basis="modelled", against=name),
-        reasons=(
-            f"a load costs as much as {break_even_s:.3g} s of staying, and over {len(gaps_s)} gaps that were seen "
-            f"{best_s:.3g} s cost {after_j:.4g} J instead of {before_j:.4g} J",
-        ),
-        facts=facts,
-        courses=courses,
-        change=dict(change(best_s)),
-    )
-
-
-class _Stay:
-    """What a delay would have cost over gaps that were seen."""
-
-    def __init__(self, gaps_s: "np.ndarray[tuple[int], np.dtype[np.float64]]", standby: Standby, price: float) -> None:
-        self._gaps_s, self._standby, self._price = gaps_s, standby, price
-
-    def joules(self, delay_s: float) -> float:
-        """Of staying and of loading."""
-        stays_s = float(np.minimum(self._gaps_s, delay_s).sum())
-        ends_s = delay_s if np.isfinite(delay_s) else 0.0
-        return self._standby.warm_w * (stays_s + self._standby.sleeps * ends_s) + self._standby.load_j * self._loads(
-            delay_s
-        )
-
-    def priced(self, delay_s: float) -> float:
-        """The same, with a price on those who wait."""
-        return self.joules(delay_s) + self._price * self._standby.load_j * self._loads(delay_s)
-
-    def _loads(self, delay_s: float) -> int:
-        return int((self._gaps_s > delay_s).sum()) + self._standby.sleeps
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """One limit that a governor knows."""
-
-    name: str
-    uj: float
-    """Microjoules per row or token."""
-    meets: bool
-    """Its objective, with the doubt against it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Governed:
-    """What the governor of a replica has found."""
-
-    unit: str
-    """`row`, `token`."""
-    first: str
-    """The limit that it began with."""
-    best: str
-    tried: Sequence[Tried]
-
-
 def advise_limit(
-    setting: str, now: str, governed: Governed | None, *, asked: str, is_asked_now: bool, change: Mapping[str, JsonValue]
+    setting: str,
+    now: str,
+    governed: Governed | None,
+    *,
+    asked: str,
+    is_asked_now: bool,
+    change: Mapping[str, JsonValue],
 ) -> Advice:
-    """How many run together. `asked` is the objective that is wanted, `is_asked_now` whether it is in force already."""
+    """How many run together: `asked` is the objective that is wanted, `is_asked_now` whether it is in force already."""
     if not asked:
         todo = "give the latency that must be kept (--p95-ms, --gap-p90-ms): a governor then measures while it serves"
         return unknown(setting, now, todo)
+    courses = _courses(setting, governed)
     if not is_asked_now:
         todo = f"applied, a governor looks for the least energy within {asked} while it serves; ask again after that"
-        return unknown(setting, now, todo, proposed=f"governed, {asked}", change=change)
+        advice = unknown(setting, now, todo, proposed=f"governed, {asked}", change=change)
+        return advice.model_copy(update={"courses": courses})
     if governed is None or not governed.tried:
         return unknown(setting, now, "its governor has measured nothing yet: let it serve, then ask again")
     by_name = {each.name: each for each in governed.tried}
-    courses = tuple(
+    best, first = by_name.get(governed.best), by_name.get(governed.first)
+    why = (
+        f"its governor runs {governed.best}, the cheapest of {len(by_name)} limits that it has measured within {asked}"
+    )
+    if best and first and first.uj > 0:
+        why += f": {percent(1 - best.uj / first.uj)} less energy a {governed.unit} than at {governed.first}"
+    return settled(setting, now, why, courses=courses)
+
+
+def _courses(setting: str, governed: Governed | None) -> tuple[Course, ...]:
+    """What a governor has measured, against the objective that it has."""
+    if governed is None:
+        return ()
+    return tuple(
         Course(
             name=f"{setting} {each.name}",
             energy_j=each.uj / UJ_PER_J,
             basis="measured",
-            note=f"a {governed.unit}" + ("" if each.meets else "; does not keep the objective for certain"),
+            note=f"a {governed.unit}" + ("" if each.meets else f"; {governed.objective} is not kept for certain"),
         )
         for each in governed.tried
     )
-    best, first = by_name.get(governed.best), by_name.get(governed.first)
-    why = f"its governor runs {governed.best}, the cheapest of {len(by_name)} limits that it has measured within {asked}"
-    if best and first and first.uj > 0:
-        why += f": {percent(1 - best.uj / first.uj)} less energy a {governed.unit} than at {governed.first}"
-    return settled(setting, now, why, courses=courses)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.errors import InvalidInput
+from app.policy.governed import Governed, Tried
 from app.policy.setting_search import Doubts, Room, SettingSearch
 from app.policy.setting_table import SettingTable
 
@@ -104,7 +105,7 @@ class Governor:
         self._doubts = Doubts(self._table, _RATE_CHANGE)
         self._room = Room(objective.allowed_late, self._epoch_answers)
         self._epochs = 0
-        self._limits = max(grid, key=lambda limits: (-limits.max_wait_s, limits.max_rows))
+        self._begun = self._limits = max(grid, key=lambda limits: (-limits.max_wait_s, limits.max_rows))
         self._reason = "nothing measured yet: the most rows without waiting"
         self._epoch: _Epoch | None = None
 
@@ -116,6 +117,17 @@ class Governor:
     def limits(self) -> BatchLimits:
         """The limits for the next batch."""
         return self._limits
+
+    def governed(self) -> Governed:
+        """What it has found."""
+        objective, table = self._objective, self._table
+        return Governed(
+            unit="row",
+            objective=f"{objective.latency_s * 1e3:g} ms for {objective.quantile:.0%}",
+            first=_told(self._begun),
+            best=_told(self._search.best(table) or self._begun),
+            tried=tuple(Tried(name=_told(one), uj=table[one].cost_uj, meets=table.meets(one)) for one in table),
+        )
 
     def observe(self, seen: BatchSeen) -> None:
         """Learn from one batch; may change the limits."""

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.errors import InvalidInput
 from app.policy.first_tokens import FirstTokens
+from app.policy.governed import Governed, Tried
 from app.policy.known_limits import KnownLimits
 from app.policy.limit_verdicts import LimitVerdicts
 from app.policy.setting_search import TOLERANCE, Choice, Room, SettingSearch
@@ -140,6 +141,21 @@ class ConcurrencyGovernor:
         saving = 1 - table[best].cost_uj / table[begun].cost_uj if known else None
         return Explanation(self._limit, self._reason, tuple(map(self._alternative, sorted(table))), saving)
 
+    def governed(self) -> Governed:
+        """The same in the words of every governor."""
+        objective = self._objective
+        first = "" if objective.first_token_s is None else f", first token {objective.first_token_s * 1e3:g} ms"
+        return Governed(
+            unit="token",
+            objective=f"{objective.gap_s * 1e3:g} ms a token for {objective.gap_quantile:.0%}{first}",
+            first=_named(self._begun),
+            best=_named(self._best),
+            tried=tuple(
+                Tried(name=_named(each.limit), uj=each.uj_per_token, meets=each.meets)
+                for each in map(self._alternative, sorted(self._table))
+            ),
+        )
+
     def _alternative(self, limit: int) -> Alternative:
         known, verdicts = self._table[limit], self._verdicts
         share = self._first_tokens.late_share(limit)
@@ -237,6 +253,10 @@ class ConcurrencyGovernor:
             f"{best} {verdict}: {known.cost_uj:.0f} uJ a token, {known.tally.share:.1%} of tokens more than "
             f"{objective.gap_s * 1e3:g} ms after the one before"
         )
+
+
+def _named(limit: int) -> str:
+    return f"{limit} sequence{'s' if limit > 1 else ''}"
 
 
 def _neighbours(grid: Sequence[int]) -> dict[int, tuple[int, ...]]:

@@ -1,7 +1,7 @@
 """Which pieces of deferred work run now, when several share one bounded lane and each has a deadline of its own.
 
 Pure: what is left of each comes in as plain numbers, a turn for each goes out. Knows nothing of requests, models or
-clocks. Whatever is due no later than a piece of work must be done before it, so the plan of the k-th by deadline is that
+clocks. What is due no later than a piece of work must be done before it, so the plan of the k-th by deadline is that
 of all k together (shifting.py searches it); a piece runs when the plan of itself or of any that is due later has the
 lane at work now. Deadlines hold so, as if each plan were followed; earliest deadline first within the lane.
 

@@ -2,15 +2,16 @@
 
 Pure: the resource comes in as the Kubernetes API gives it, a patch (RFC 6902) goes out. Knows nothing of HTTP. Fields
 are those of `ray.io/v1` (KubeRay, ray-operator/apis/ray/v1/raycluster_types.go, read 2026-11-23): `groupName`,
-`replicas` (pods wanted), `minReplicas` (0 by default), `maxReplicas` (2**31 - 1 by default), `numOfHosts` (pods that one
-replica is made of, 1 by default). KubeRay holds `replicas` within the two bounds.
+`replicas` (wanted), `minReplicas` (0 by default), `maxReplicas` (2**31 - 1 by default), `numOfHosts` (pods that one
+replica is made of, 1 by default). KubeRay holds `replicas` within the two bounds (controllers/ray/utils/util.go,
+GetWorkerGroupDesiredReplicas).
 
     wish = Wish.of_workers(group, workers=5, per_replica=2)       # 3 replicas
     patch = group_patch(raycluster, {"workers": wish})
 
-With `enableInTreeAutoscaling` the number of replicas is the Ray autoscaler's to find, and only its bounds are set:
-without work it gives pods up by itself, and never those with work on them. Without it `replicas` is set, and KubeRay
-chooses which pods go. Raises InvalidInput for a group that is not there and for sizes that cannot be.
+With `enableInTreeAutoscaling` the number of replicas is the Ray autoscaler's to find, and only its bounds are set;
+which pods go is its choice, those that were idle longest first. Without it `replicas` is set, too, and KubeRay chooses.
+Raises InvalidInput for a group that is not there and for sizes that cannot be.
 """
 
 import math

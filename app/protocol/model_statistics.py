@@ -3,8 +3,11 @@
 Knows nothing of servers or clocks; durations come in. Counts begin when the replica does.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from app.units import NS_PER_MS
 
 
 @dataclass(slots=True)
@@ -19,11 +22,35 @@ class Duration:
         self.ns += ns
 
 
+_RECENT = 128
+
+
+@dataclass(slots=True)
+class Latency(Duration):
+    """And how long the newest took."""
+
+    recent_ns: list[int] = field(default_factory=list)
+
+    def add(self, ns: int) -> None:
+        if len(self.recent_ns) < _RECENT:
+            self.recent_ns.append(ns)
+        else:
+            self.recent_ns[self.count % _RECENT] = ns
+        self.count += 1
+        self.ns += ns
+
+    @property
+    def p95_ms(self) -> float:
+        """Of the newest 128, the time that 95 % took at most; 0: none yet."""
+        ordered = sorted(self.recent_ns)
+        return ordered[math.ceil(0.95 * len(ordered)) - 1] / NS_PER_MS if ordered else 0.0
+
+
 @dataclass(slots=True)
 class ModelCounts:
     """The counts of one model version in one replica."""
 
-    success: Duration = field(default_factory=Duration)
+    success: Latency = field(default_factory=Latency)
     """Requests answered, from the first byte read to the answer encoded."""
     fail: Duration = field(default_factory=Duration)
     """Requests refused or failed."""

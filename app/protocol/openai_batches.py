@@ -75,7 +75,9 @@ class CreateBatch:
         endpoint = fields.required_text("endpoint")
         if endpoint not in (*CALLS, INFER) and not _INFER.fullmatch(endpoint):
             raise WireFault(
-                f"endpoint must be one of {', '.join(CALLS)}, {INFER}, got {shown(endpoint)}", "endpoint", "invalid_value"
+                f"endpoint must be one of {', '.join(CALLS)}, {INFER}, got {shown(endpoint)}",
+                "endpoint",
+                "invalid_value",
             )
         window = fields.text("completion_window") or "24h"
         return cls(fields.required_text("input_file_id"), endpoint, window, window_s(window), _metadata(fields))
@@ -87,7 +89,9 @@ def window_s(text: str) -> int:
     seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
     if not MIN_WINDOW_S <= seconds <= MAX_WINDOW_S:
         raise WireFault(
-            f"completion_window must be from 1m to 7d, such as 24h, got {shown(text)}", "completion_window", "invalid_value"
+            f"completion_window must be from 1m to 7d, such as 24h, got {shown(text)}",
+            "completion_window",
+            "invalid_value",
         )
     return seconds
 
@@ -104,7 +108,9 @@ def parse_lines(content: bytes, endpoint: str) -> list[Line]:
         try:
             line = _line(number, text, endpoint)
             if line.custom_id in seen:
-                raise WireFault(f"custom_id {shown(line.custom_id)} stands there twice", "custom_id", "duplicate_custom_id")
+                raise WireFault(
+                    f"custom_id {shown(line.custom_id)} stands there twice", "custom_id", "duplicate_custom_id"
+                )
         except WireFault as fault:
             faults.append((number, fault.code, str(fault)))
             continue
@@ -123,7 +129,9 @@ def _line(number: int, text: bytes, endpoint: str) -> Line:
     fields = read_fields(text)
     custom_id, url = fields.required_text("custom_id"), fields.required_text("url")
     if len(custom_id) > _MAX_ID_CHARS:
-        raise WireFault(f"custom_id must have at most {_MAX_ID_CHARS} characters", "custom_id", "string_above_max_length")
+        raise WireFault(
+            f"custom_id must have at most {_MAX_ID_CHARS} characters", "custom_id", "string_above_max_length"
+        )
     if (fields.text("method") or "POST") != "POST":
         raise WireFault(f"method must be POST, got {shown(fields.get('method'))}", "method", "invalid_method")
     inferring = _INFER.fullmatch(url)

@@ -10,8 +10,10 @@ from app.access.gate import Caller, Gate, credential
 from app.access.scopes import infer_scope
 from app.domain.account import Account
 from app.serving.receipts import Receipt
+from app.serving.steered import is_steered
 
 if TYPE_CHECKING:
+    from app.engine.purse import Purse
     from app.metering.client import OpenSlice, PhaseWork, WorkClient
 
 _MAX_ROUTE_CHARS = 100
@@ -20,14 +22,27 @@ _MAX_ROUTE_CHARS = 100
 class Admission:
     """Of one model."""
 
-    def __init__(self, gate: Gate, model: str) -> None:
+    def __init__(self, gate: Gate, model: str, version: str = "", purse: "Purse | None" = None) -> None:
+        """`purse`: what the deployment may still spend, of which `version` takes its answers; None: without bound."""
         self._gate, self._scope = gate, infer_scope(model)
+        self._version, self._purse = version, purse
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the deployment's budget refuses everybody until its day ends."""
+        return self._purse is not None and self._purse.is_spent
 
     def of_http(self, scope: Mapping[str, Any], requests: int = 1) -> Caller:
         """Who sent this HTTP request, before its body is read; `requests` 0: it will be asked again, and counted then.
 
-        Raises what Gate.admit raises.
+        Raises what Gate.admit raises, and OverQuota where the deployment's budget is spent.
         """
+        caller = self._of_http(scope, requests)
+        if self._purse and requests and scope["method"] == "POST":
+            self._purse.check()
+        return caller
+
+    def _of_http(self, scope: Mapping[str, Any], requests: int) -> Caller:
         client = scope.get("client")
         peer = client[0] if client else ""
         if self._gate.is_open:
@@ -36,7 +51,13 @@ class Admission:
         return self._gate.admit(credential(scope["headers"]), self._scope, peer=peer, route=route, requests=requests)
 
     def of_grpc(self, grpc_context: Any, method: str, requests: int = 1) -> Caller:
-        """Who makes this call; `requests` 0: one that only asks about the model. Raises what Gate.admit raises."""
+        """Who makes this call; `requests` 0: one that only asks about the model. Raises as `of_http`."""
+        caller = self._of_grpc(grpc_context, method, requests)
+        if self._purse and requests:
+            self._purse.check()
+        return caller
+
+    def _of_grpc(self, grpc_context: Any, method: str, requests: int) -> Caller:
         peer = grpc_context.peer()
         if self._gate.is_open:
             return self._gate.admit(None, self._scope, peer=peer)
@@ -45,8 +66,11 @@ class Admission:
 
     def charge(self, caller: Caller, receipt: Receipt) -> None:
         """Count what an answer took by its receipt."""
+        energy_uj, carbon_ug = int(receipt.get("energy_uj", 0)), int(receipt.get("carbon_ugco2e", 0))
+        if self._purse:
+            self._purse.charge(self._version, energy_uj, carbon_ug, is_steered.get())
         if not self._gate.is_open:
-            self._gate.charge(caller.tenant, int(receipt.get("energy_uj", 0)), int(receipt.get("carbon_ugco2e", 0)))
+            self._gate.charge(caller.tenant, energy_uj, carbon_ug)
 
     def counted(self, client: "WorkClient") -> "WorkClient":
         """`client`, counting the units of work of every tenant against its quota."""

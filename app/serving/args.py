@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.errors import InvalidInput
+from app.policy.spending import SpendingRules
 from app.serving.traffic import TrafficArgs
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ class ServedArgs(TrafficArgs):
     compress_over_bytes: int = Field(default=32 * 1024, ge=0)
     """HTTP answers larger than this are compressed for clients that accept gzip or zstd. 32 KiB take a third of a
     millisecond; below, what is saved does not show on a local network."""
+    spending: SpendingRules | None = None
+    """What it may spend in a day; unset: without bound. One version alone answers 429 when it is spent, a pool answers
+    with cheaper variants before."""
     torch_threads: int = Field(default=0, ge=0)
     """Threads of one inference. 0: as many as the replica has whole CPUs, at least one, as Ray sees to."""
 

@@ -47,7 +47,7 @@ class KeepAlivePolicy:
     def __call__(self, ctx: AutoscalingContext) -> tuple[float, dict[str, Any]]:
         if not ctx.current_num_replicas:
             return self._while_none(ctx), {}
-        stats = _latest(ctx)
+        stats = latest(ctx)
         needed, _ = replica_queue_length_autoscaling_policy(ctx)
         if not stats:  # just started: it reports in a moment
             return max(1.0, needed), {}
@@ -113,7 +113,7 @@ class KeepAlivePolicy:
             replica.warm_uj, replica.idle_s = told["warm_uj"], told["idle_s"]
 
 
-def _latest(ctx: AutoscalingContext) -> dict[str, dict[str, float]]:
+def latest(ctx: AutoscalingContext) -> dict[str, dict[str, float]]:
     """By replica, the last values of what it reports; only those that have reported all of it."""
     found: dict[str, dict[str, float]] = {}
     for name, by_replica in (ctx.raw_metrics or {}).items():

@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 
 from app.errors import Unavailable
 from app.policy.batching import BatchLimits, BatchSeen, Governor
+from app.policy.governed import Governed
 from app.serving.batch_queue import BatchQueue, Entry
 from app.serving.lane import Lane
 
@@ -56,6 +57,11 @@ class Batcher(Generic[Ask, Answer]):
     def limits(self) -> BatchLimits:
         """Those of the next batch."""
         return self._governor.limits() if self._governor else self._fixed
+
+    @property
+    def governed(self) -> Governed | None:
+        """What its governor found; None: the limits are fixed."""
+        return self._governor.governed() if self._governor else None
 
     async def submit(self, ask: Ask, kind: Hashable | None, rows: int) -> Answer:
         """The answer to `ask`, which may be joined with others of its `kind`. Raises Unavailable when too many wait."""

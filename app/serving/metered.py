@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from app.clock import SystemClock
 from app.errors import JoulekeeperError
+from app.policy.governed import Governed
 from app.protocol.messages import InferRequest, InferResponse, ModelSignature
 from app.protocol.model_statistics import ModelCounts
 from app.serving.answering import Answered
@@ -65,6 +66,11 @@ class MeteredModel(BookedModel[ModelArgs]):
     def ready(self) -> bool:
         """Whether requests are answered."""
         return self._pipeline is not None
+
+    @property
+    def governed(self) -> Governed | None:
+        """See BookedModel."""
+        return self._pipeline.governed if self._pipeline else None
 
     @property
     def signature(self) -> ModelSignature:

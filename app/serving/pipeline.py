@@ -18,6 +18,7 @@ from app.clock import SystemClock
 from app.domain.account import Account
 from app.errors import InvalidInput
 from app.policy.batching import BatchLimits, BatchObjective, Governor, batch_grid
+from app.policy.governed import Governed
 from app.protocol.messages import InferRequest, InferResponse, select_outputs
 from app.protocol.model_statistics import ModelCounts
 from app.serving.args import Batching, ModelArgs
@@ -81,6 +82,11 @@ class Pipeline:
             self._batcher.close()
         self._lane.close()
         self._codec.shutdown(wait=False)
+
+    @property
+    def governed(self) -> Governed | None:
+        """What the governor of its batches found; None: none runs."""
+        return self._batcher.governed if self._batcher else None
 
     @property
     def _joins(self) -> bool:

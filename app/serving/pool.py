@@ -19,6 +19,7 @@ from app.config import settings
 from app.domain.account import load_account
 from app.errors import JoulekeeperError, NotFound
 from app.metering.access_feed import open_gate
+from app.metering.spending_feed import open_purse
 from app.protocol.generated import open_inference_pb2 as pb
 from app.protocol.model_statistics import ModelCounts
 from app.serving.admission import Admission
@@ -31,11 +32,13 @@ from app.serving.http_door import HttpDoor, Scope, Send, send_refusal
 from app.serving.metered import MeteredModel
 from app.serving.openai_door import is_openai_call, send_openai_refusal
 from app.serving.own_process import settle_in
-from app.serving.pool_args import PoolArgs, args_of, variants_of
+from app.serving.pool_args import PoolArgs, args_of, offered_of, variants_of
 from app.serving.replica import ModelReplica, load_runner
 from app.serving.residents import Residents
+from app.serving.steered import Saying, is_open_choice, is_steered, saying
 
 if TYPE_CHECKING:
+    from app.engine.purse import Purse
     from app.metering.client import OpenSlice, WorkClient
     from app.models.runners.base import Runner
 
@@ -94,8 +97,10 @@ class PoolReplica(GrpcDoor):
         open_client: Callable[[PoolArgs], "WorkClient"] = open_client,
         load_runner: Callable[[ModelArgs], "Runner"] = load_runner,
         open_gate: Callable[[str, str], Gate] = open_gate,
+        purse: "Purse | None" = None,
     ) -> None:
-        self.args = args
+        """`purse`: what the pool may spend and who answers those that name no variant; None: the default one does."""
+        self.args, self._purse = args, purse
         self._gate = open_gate(f"{args.name}@{POOL_VERSION}", args.tenant)
         self.admission = Admission(self._gate, args.name)
         self._client, self._load_runner = open_client(args), load_runner
@@ -141,6 +146,10 @@ class PoolReplica(GrpcDoor):
         """The ASGI application: the variant in the path, else the default one."""
         try:
             variant = self._variant(_version_in(scope))
+            is_steered.set(False)
+            if self._purse and is_open_choice(scope):
+                variant = self._chosen(lambda: self.admission.of_http(scope, requests=0))
+                send = saying(send, variant, self._purse.why)
             if scope["type"] != "http" or scope["path"].endswith("/ready"):
                 await HttpDoor(self._face(variant), self._counts[variant], self.admission)(scope, receive, send)
                 return
@@ -173,6 +182,10 @@ class PoolReplica(GrpcDoor):
         try:
             self._check_target(*target)
             variant = self._variant(target[1])
+            is_steered.set(False)
+            if self._purse and method == "ModelInfer" and not target[1]:
+                variant = self._chosen(lambda: self.admission.of_grpc(grpc_context, method, requests=0))
+                grpc_context = Saying(grpc_context, variant, self._purse.why)
             if not self.residents.is_held(variant):
                 self.admission.of_grpc(grpc_context, method, requests=0)
             async with self.residents.use(variant) as replica:
@@ -185,8 +198,23 @@ class PoolReplica(GrpcDoor):
     ) -> tuple[pb.ModelInferResponse, list[tuple[str, str]]]:
         """One message of a stream."""
         self._check_target(request.model_name, request.model_version)
-        async with self.residents.use(self._variant(request.model_version)) as replica:
+        variant, is_open = self._variant(request.model_version), not request.model_version
+        if self._purse and is_open:
+            variant = self._purse.choose()
+        is_steered.set(is_open)
+        async with self.residents.use(variant) as replica:
             return await replica._infer(request, grpc_context, method)
+
+    def _chosen(self, admit: Callable[[], object]) -> str:
+        """The variant whose turn it is; strangers are not told of budgets. Raises OverQuota, Unavailable."""
+        assert self._purse is not None, "asked before"  # noqa: S101
+        try:
+            variant = self._purse.choose()
+        except JoulekeeperError:
+            admit()
+            raise
+        is_steered.set(True)
+        return variant
 
     def _check_target(self, name: str, version: str) -> None:
         super()._check_target(name, "")
@@ -211,6 +239,7 @@ class PoolReplica(GrpcDoor):
             load_runner=self._load_runner,
             open_gate=lambda *_: self._gate,
             counts=self._counts[variant],
+            purse=self._purse,
         )
         try:
             await replica.load()
@@ -247,7 +276,8 @@ class ServedPool(PoolReplica):
 
     async def __init__(self, args: PoolArgs) -> None:  # type: ignore[misc]
         settle_in()
-        PoolReplica.__init__(self, args)
+        purse = open_purse(f"{args.name}@{POOL_VERSION}", args.name, args.spending, offered_of(args))
+        PoolReplica.__init__(self, args, purse=purse)
         await self.start()
 
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
+from app.engine.spending_words import Offered, check_offered
 from app.errors import InvalidInput, NotFound
 from app.models.version_policy import VersionPolicy, select_versions
 from app.serving.args import ModelArgs, pinned
 from app.serving.traffic import Version
+from app.units import UJ_PER_J
 
 if TYPE_CHECKING:
     from app.models.repository import RepositorySettings
@@ -31,6 +33,12 @@ class PoolArgs(ModelArgs):
     """Variant to its source, as in `source` of a model."""
     default: str = ""
     """Variant that answers calls that name none. Empty: the last one."""
+    quality_metric: str = ""
+    """With `spending`: the metric of the variants' cards that says what an answer is worth: `accuracy`."""
+    quality: dict[Version, float] = Field(default_factory=dict)
+    """The same by variant, where no card says it; goes before the cards."""
+    answer_j: dict[Version, float] = Field(default_factory=dict)
+    """J of an answer of each variant, until it is measured here. Unset: as its card has it, for one row."""
     max_memory_mb: float = Field(gt=0)
     """Megabytes (10^6 bytes) that loaded variants may hold together, by what their runners say. The one that was not
     asked for longest leaves first. While a variant whose size is not known yet is loaded, it comes on top."""
@@ -58,7 +66,8 @@ def variants_of(args: PoolArgs, repository: "RepositorySettings") -> PoolArgs:
     default = args.default or list(fixed)[-1]
     if default not in fixed:
         raise NotFound(f"default {default!r} is no variant of {args.name}; there are {', '.join(fixed)}")
-    return args.model_copy(update={"source": "", "variants": fixed, "default": default})
+    fixed_args = args.model_copy(update={"source": "", "variants": fixed, "default": default})
+    return _with_worth(fixed_args, repository) if args.spending else fixed_args
 
 
 def args_of(args: PoolArgs, variant: str) -> ModelArgs:
@@ -66,6 +75,34 @@ def args_of(args: PoolArgs, variant: str) -> ModelArgs:
     shared: dict[str, Any] = {name: getattr(args, name) for name in ModelArgs.model_fields}
     source_args = args.source_args if args.variants[variant].startswith("python:") else {}
     return ModelArgs(**shared | {"source": args.variants[variant], "version": variant, "source_args": source_args})
+
+
+def offered_of(args: PoolArgs) -> tuple[Offered, ...]:
+    """The variants as the budget knows them."""
+    return tuple(Offered(each, args.quality.get(each), args.answer_j.get(each)) for each in args.variants)
+
+
+def _with_worth(args: PoolArgs, repository: "RepositorySettings") -> PoolArgs:
+    """`args` with what cards say of quality and joules, where `args` do not. Raises InvalidInput."""
+    from app.models.repository import open_repository
+
+    quality, answer_j = dict(args.quality), dict(args.answer_j)
+    for variant, source in args.variants.items():
+        kind, _, reference = source.partition(":")
+        if kind != "repository":
+            continue
+        name, _, version = reference.partition("@")
+        card = open_repository(repository).card(name, version)
+        if args.quality_metric in card.metrics:
+            quality.setdefault(variant, card.metrics[args.quality_metric])
+        costs = card.compression.costs if card.compression else ()
+        single = next((cost.uj_per_row for cost in costs if cost.rows == 1), None)
+        if single is not None:
+            answer_j.setdefault(variant, single / UJ_PER_J)
+    worth = args.model_copy(update={"quality": quality, "answer_j": answer_j})
+    assert args.spending is not None, "asked before"  # noqa: S101
+    check_offered(offered_of(worth), args.spending)
+    return worth
 
 
 def _versions(args: PoolArgs, repository: "RepositorySettings") -> dict[str, str]:

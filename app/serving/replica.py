@@ -19,7 +19,7 @@ from app.protocol.messages import InferRequest
 from app.protocol.model_statistics import ModelCounts
 from app.serving.admission import Admission
 from app.serving.args import ModelArgs
-from app.serving.booked_model import open_client
+from app.serving.booked_model import open_client, purse_of
 from app.serving.embeddings import Embedder
 from app.serving.grpc_door import GrpcDoor
 from app.serving.http_door import HttpDoor
@@ -31,6 +31,7 @@ from app.serving.traffic import application_of
 from app.serving.warm_replica import WarmReplica
 
 if TYPE_CHECKING:
+    from app.engine.purse import Purse
     from app.metering.client import WorkClient
     from app.models.runners.base import Runner
 
@@ -61,8 +62,10 @@ class ModelReplica(GrpcDoor, WarmReplica):
         load_runner: Callable[[ModelArgs], "Runner"] = load_runner,
         open_gate: Callable[[str, str], Gate] = open_gate,
         counts: ModelCounts | None = None,
+        purse: "Purse | None" = None,
     ) -> None:
-        self.admission = Admission(open_gate(f"{args.name}@{args.version}", args.tenant), args.name)
+        gate = open_gate(f"{args.name}@{args.version}", args.tenant)
+        self.admission = Admission(gate, args.name, args.version, purse)
         self.counts = counts or ModelCounts()
         self.model = MeteredModel(args, self.admission.counted(open_client(args)), load_runner, self.counts)
         if args.shadow:
@@ -124,5 +127,6 @@ class ServedModel(ModelReplica):
 
     async def __init__(self, args: ModelArgs) -> None:  # type: ignore[misc]
         settle_in()
-        ModelReplica.__init__(self, args)
+        ModelReplica.__init__(self, args, purse=purse_of(args))
+        self.findings_directory = settings().state_dir if settings().metering else None
         await self.load()

@@ -11,6 +11,7 @@ second, so that what a lost worker costs can be told afterwards. Written against
 from ray.experimental import internal_kv
 
 _SPACE = b"joulekeeper"
+_QUEUE = "queue:"
 
 
 def ask_to_stop(run: str, reason: str) -> None:
@@ -64,8 +65,26 @@ def progress_of(run: str) -> str:
 
 def end(run: str) -> None:
     """Forget `run`."""
+    leave_queue(run)
     for key in (_stop_key(run), _progress_key(run), _running_key(run), _bound_key(run)):
         internal_kv._internal_kv_del(key, namespace=_SPACE)
+
+
+def enter_queue(run: str, entry: str) -> None:
+    """What `run` wants of the cluster's workers, instead of what it said before."""
+    internal_kv._internal_kv_put(f"{_QUEUE}{run}".encode(), entry.encode(), namespace=_SPACE)
+
+
+def leave_queue(run: str) -> None:
+    """`run` wants no workers."""
+    internal_kv._internal_kv_del(f"{_QUEUE}{run}".encode(), namespace=_SPACE)
+
+
+def queue() -> list[str]:
+    """What all runs said; drivers that were killed could not take theirs back."""
+    keys = internal_kv._internal_kv_list(_QUEUE.encode(), namespace=_SPACE)
+    found = (internal_kv._internal_kv_get(key, namespace=_SPACE) for key in keys)
+    return [entry.decode() for entry in found if entry]
 
 
 def _running_key(run: str) -> bytes:

@@ -43,6 +43,16 @@ class Board(Protocol):
     def progress_of(self, run: str) -> str: ...
 
 
+class Queue(Protocol):
+    """What is used of live_queue.py."""
+
+    @property
+    def reason(self) -> str: ...
+    def may_begin(self, look: Look) -> bool: ...
+    def holds(self, look: Look) -> None: ...
+    def leave(self) -> None: ...
+
+
 class Conductor:
     """Of one run."""
 
@@ -57,11 +67,13 @@ class Conductor:
         energy: Callable[[], AttemptEnergy] = AttemptEnergy,
         sleep: Callable[[float], None],
         in_background: bool = True,
+        queue: Queue | None = None,
     ) -> None:
-        """`energy` is what the ledger knows of the run's attempts. `in_background` False: `fit` calls `watch_once`."""
+        """`energy` is what the ledger knows of the run's attempts. `in_background` False: `fit` calls `watch_once`.
+        `queue`: whose turn it is where workers are few; None: nobody waits for others."""
         self._planner, self._run, self._board, self._clock = planner, run, board, clock
         self._tell, self._energy, self._sleep = tell, energy, sleep
-        self._in_background = in_background
+        self._in_background, self._queue, self._queued = in_background, queue, ""
         self._look: Look | None = None
         self._asked, self._bound, self._slot_ends_s, self._ended_s = "", 0, 0.0, 0.0
         self.waited_s = 0.0
@@ -104,7 +116,7 @@ class Conductor:
             if is_first:
                 self._keep("wait", look)
             self._tell(announced(self._run, look.plan, power_known=look.inputs.power_w is not None))
-        while not self._at_work(look):
+        while not self._may_begin(look):
             stopped = self._board.reason_to_stop(self._run)
             if stopped:
                 return stopped
@@ -114,13 +126,24 @@ class Conductor:
         self._keep("resume" if look.state.begun else "start", look)
         return ""
 
+    def _may_begin(self, look: Look) -> bool:
+        """Its plan has it at work, and so has the queue, which hears of its plan in any case."""
+        wanted = self._at_work(look) > 0
+        if self._queue is None:
+            return wanted
+        has_turn = self._queue.may_begin(look)
+        if wanted and not has_turn and self._queue.reason != self._queued:
+            self._queued = self._queue.reason
+            self._tell(f"{self._run}: waits in the queue: {self._queued}")
+        return wanted and has_turn
+
     def _held(self, fit: Callable[[], Fitted]) -> Fitted:
         """Workers are there, watched by a thread that asks them to pause."""
         self._asked, self._bound = "", 0
         if self._look is not None:
             self._bind(self._at_work(self._look))
         self._planner.keeper.begins(self._now_s())
-        with self._watching():
+        with self._watching(), self._holding():
             fitted = fit()
         self._ended_s = self._now_s()
         self._planner.keeper.has_ended(self._ended_s, self._energy())
@@ -139,6 +162,18 @@ class Conductor:
             if self._in_background:
                 watch.join(timeout=60)
 
+    @contextmanager
+    def _holding(self) -> Iterator[None]:
+        """The queue knows that workers are held."""
+        if self._queue is None or self._look is None:
+            yield
+            return
+        self._queue.holds(self._look)
+        try:
+            yield
+        finally:
+            self._queue.leave()
+
     def _watch(self, ended: threading.Event) -> None:
         while self._look is not None and not ended.wait(self._pause_s(self._look)):
             try:
@@ -149,6 +184,8 @@ class Conductor:
 
     def watch_once(self) -> bool:
         """One look at the run, whose workers are there, and at the grid; True once it is asked to pause."""
+        if self._queue is not None and self._look is not None:
+            self._queue.holds(self._look)
         seen = self._seen()
         look = self._planned_anew(seen) if seen else None
         if look is None:

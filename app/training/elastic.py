@@ -14,12 +14,14 @@ import os
 from collections import defaultdict
 from typing import Any
 
+import ray
 from ray._private import state as cluster
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ResizeDecision, ScalingDecision
 from ray.train.v2._internal.execution.scaling_policy.elastic import ElasticScalingPolicy
 from ray.train.v2._internal.util import time_monotonic
 
+from app.metering.node_zones import matching
 from app.policy.elastic import number_of_workers, workers_that_fit
 from app.training import board
 from app.training.notices import ASKED_FOR, ask_save
@@ -128,6 +130,10 @@ class RoomPolicy(ElasticScalingPolicy):
                     free[node][name] += amount
         for node in _draining():
             free.pop(node, None)
+        selector = self.scaling_config.label_selector
+        if isinstance(selector, dict):
+            here = matching(ray.nodes(), selector)
+            free = {node: resources for node, resources in free.items() if node in here}
         return workers_that_fit(free, self.scaling_config._resources_per_worker_not_none)
 
     @property

@@ -31,6 +31,7 @@ from app.training.parts import (
     Tracking,
     Workers,
 )
+from app.training.place import Where
 from app.training.start import Start
 from app.units import NS_PER_S
 
@@ -82,6 +83,8 @@ class TrainJob(Part):
     """Decides initial weights and the order of rows."""
     start: Start | None = None
     """When it runs, if not at once: by a deadline, at the hours with least carbon."""
+    place: Where | None = None
+    """In which zone it runs, if it matters: the one with least carbon that may have it."""
     target: Target | None = None
     budget: Budget | None = None
     publish: Publication | None = None

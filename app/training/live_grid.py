@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.carbon.grid import Grid, open_grid
+from app.carbon.grid_settings import GridSettings
 from app.clock import Clock
 from app.config import settings
 
@@ -20,9 +21,10 @@ _REFRESH_EVERY_S = 1.0
 
 
 @contextmanager
-def live_grid(clock: Clock) -> Iterator[Grid]:
-    """The cluster's grid, asked now and then by a thread; the first answers are in before anything is planned."""
-    grid = open_grid(settings().grid, clock)
+def live_grid(clock: Clock, of: GridSettings | None = None) -> Iterator[Grid]:
+    """The cluster's grid, or that of another zone, asked now and then by a thread; the first answers are in before
+    anything is planned."""
+    grid = open_grid(of or settings().grid, clock)
     grid.refresh()
     ended = threading.Event()
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from app.models import blueprint
 from app.training import parts
 from app.training.job import TrainJob
+from app.training.place import Where
 from app.training.start import Start
 
 _PREFACE = """\
@@ -31,6 +32,7 @@ _PARTS: tuple[type[BaseModel], ...] = (
     parts.Workers,
     parts.Resources,
     Start,
+    Where,
     parts.Target,
     parts.Budget,
     parts.Publication,

@@ -25,6 +25,7 @@ from app.clock import Clock, SystemClock
 from app.config import settings
 from app.engine.job_report import JobReport
 from app.errors import JoulekeeperError, NotFound
+from app.metering.node_zones import rooms_by_zone
 from app.models.card import DataCard, ModelCard
 from app.models.repository import open_repository
 from app.training import board
@@ -33,13 +34,15 @@ from app.training.callback import METERS_ITSELF
 from app.training.cluster import join_cluster, open_books
 from app.training.elastic import ElasticTrainer
 from app.training.energy import attempt_energy, energy_by_epoch, hours_of, job_energy
+from app.training.fitted import Fitted
 from app.training.history import History
 from app.training.interrupt import interruptible
 from app.training.job import TrainJob, load_job, run_name
 from app.training.parquet_files import shown
 from app.training.parquet_fit import check_data
 from app.training.parts import Publication
-from app.training.planned import planned
+from app.training.placing import Placed, place_run, reporting
+from app.training.planned import Way, planned
 from app.training.power import PowerWatch, servers
 from app.training.publish import card_of, publish
 from app.training.ray_worker import train_worker
@@ -104,14 +107,12 @@ def run_job(
     tell(f"{run}: {job.workers}, results below {shown(_storage(job))}/{run}")
     books, files = open_books(tell), RunFiles.open(_storage(job), run)
     files.forget_broken_notes()
+    placed = _placed(job, run, clock, tell)
     board.begin(run)
-    with planned(job, _storage(job), run, clock, tell, lambda: attempt_energy(books, run)) as way:
+    with planned(job, _storage(job), run, clock, tell, lambda: attempt_energy(books, run), placed) as way:
         with _watching(books, clock) as watch:
             started_ns, started_s = clock.monotonic_ns(), clock.wall_ns() / NS_PER_S
-            fitted = interruptible(
-                lambda: way.conduct(lambda: _trainer(job, run).fit()),
-                ask=lambda name: board.ask_to_stop(run, f"{name} came"),
-            )
+            fitted = _conducted(way, job, run, placed)
             ended_ns = clock.monotonic_ns()
             if fitted.return_value["stopped"]:
                 tell(f"{run} left a checkpoint and can go on: joulekeeper train JOB.yaml --run {run}")
@@ -120,6 +121,7 @@ def run_job(
         result = _settled(job, files, run, fitted.return_value, books, watch, (started_ns, ended_ns))
         result = replace(result, report=_report(job, result, fitted.return_value, books, started_s, way.waited_s))
         way.ended(attempt_energy(books, run), result.energy.energy_uj, result.energy.carbon_ugco2e)
+        reporting(placed, lambda: hours_of(books, run), clock, tell)
     if not result.reached or job.publish is None:
         return result
     data = DataCard.model_validate(fitted.return_value["data"])
@@ -188,10 +190,28 @@ def _report(
     return report
 
 
-def _trainer(job: TrainJob, run: str) -> ElasticTrainer:
+def _conducted(way: Way, job: TrainJob, run: str, placed: Placed | None) -> Fitted:
+    """The run, to its end or until somebody asks it to stop."""
+    return interruptible(
+        lambda: way.conduct(lambda: _trainer(job, run, placed).fit()),
+        ask=lambda name: board.ask_to_stop(run, f"{name} came"),
+    )
+
+
+def _placed(job: TrainJob, run: str, clock: Clock, tell: Callable[[str], None]) -> Placed | None:
+    """Where the run is to be; None: anywhere."""
+    rooms = rooms_by_zone(_resources(job)) if job.place else {}
+    return place_run(job, _storage(job), run, clock, rooms, tell)
+
+
+def _resources(job: TrainJob) -> dict[str, float]:
+    """Of one worker, as Ray names them."""
+    return {"CPU": job.resources.cpu} | ({"GPU": job.resources.gpu} if job.resources.gpu else {})
+
+
+def _trainer(job: TrainJob, run: str, placed: Placed | None = None) -> ElasticTrainer:
     # Workers wait in report() until the controller looks: every 2 s, unless told otherwise.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
-    resources = {"CPU": job.resources.cpu} | ({"GPU": job.resources.gpu} if job.resources.gpu else {})
     workers = job.workers
     files, path = open_storage(_storage(job))
     return ElasticTrainer(
@@ -205,7 +225,8 @@ def _trainer(job: TrainJob, run: str) -> ElasticTrainer:
         scaling_config=ScalingConfig(
             num_workers=(workers.min, workers.max) if workers.elastic else workers.max,
             use_gpu=job.resources.gpu > 0,
-            resources_per_worker=resources,
+            resources_per_worker=_resources(job),
+            label_selector=dict(placed.selector) if placed else None,
             elastic_resize_monitor_interval_s=workers.resize_every_s,
         ),
         run_config=RunConfig(

@@ -32,6 +32,9 @@ class Start(Part):
     numbers, too, hour by hour. Empty: it runs on `workers.max`, or on the numbers that an earlier run was seen with."""
     power_w: float = Field(default=0.0, ge=0)
     """Power of the whole job with `workers.max`, in proportion with fewer; 0: as measured in an earlier run."""
+    queue: bool = False
+    """Whether it waits its turn among the jobs of the cluster that do, those that must begin soonest first, when there
+    are too few workers for all."""
     least_saving: float = Field(default=0.02, ge=0, lt=1)
     """Share of its carbon that a plan must be expected to save; else the job runs at once."""
 

@@ -18,6 +18,7 @@ from tests.fixtures.paper_grid import PaperGrid
 
 NS = 1_000_000_000
 CALIBRATION = "live-day-calibration"
+FILE_OF_DAY = Path("carbon_forecasts_dacf_2021H2") / "CISO_actual_vs_dayahead.csv"
 FIRST = "2021-10-13 20:00:00"
 DAY_HOURS, WORK_HOURS, DIES_AT_HOUR = 24, 8.0, 12
 BEFORE_HOURS, AFTER_HOURS = 48, 48
@@ -70,7 +71,7 @@ def main() -> int:
     day, hour_s, path, directory, found = sys.argv[1], float(sys.argv[2]), *map(Path, sys.argv[3:6])
     hours = Hours(path, day)
     with DayServer(hours, hour_s) as server:
-        _set_environment(server.url, directory)
+        os.environ.update(environment_of(server.url, directory))
         result = _live(day, hour_s, directory, server)
     start_s = result["start_s"]
     found.write_text(
@@ -79,22 +80,23 @@ def main() -> int:
     return 0
 
 
-def _set_environment(url: str, directory: Path) -> None:
-    os.environ.update(
-        JOULEKEEPER_STATE_DIR=str(directory),
-        JOULEKEEPER_INTENSITY="electricitymaps:US-CAL-CISO",
-        JOULEKEEPER_INTENSITY_ELECTRICITYMAPS_URL=url,
-        JOULEKEEPER_INTENSITY_ELECTRICITYMAPS_KEY=KEY,
-        JOULEKEEPER_INTENSITY_REFRESH_S="0.5",
-        JOULEKEEPER_INTENSITY_REQUESTS_PER_HOUR="1000000",
-        JOULEKEEPER_BUCKET_S="1",
-        JOULEKEEPER_FLUSH_S="0.25",
-        JOULEKEEPER_SETTLE_LAG_S="0.5",
-        JOULEKEEPER_SAMPLE_HZ="20",
+def environment_of(url: str, directory: Path) -> dict[str, str]:
+    """Of a cluster on this grid, whose books keep up with its hours."""
+    return {
+        "JOULEKEEPER_STATE_DIR": str(directory),
+        "JOULEKEEPER_INTENSITY": "electricitymaps:US-CAL-CISO",
+        "JOULEKEEPER_INTENSITY_ELECTRICITYMAPS_URL": url,
+        "JOULEKEEPER_INTENSITY_ELECTRICITYMAPS_KEY": KEY,
+        "JOULEKEEPER_INTENSITY_REFRESH_S": "0.5",
+        "JOULEKEEPER_INTENSITY_REQUESTS_PER_HOUR": "1000000",
+        "JOULEKEEPER_BUCKET_S": "1",
+        "JOULEKEEPER_FLUSH_S": "0.25",
+        "JOULEKEEPER_SETTLE_LAG_S": "0.5",
+        "JOULEKEEPER_SAMPLE_HZ": "20",
         # Ray's workers give way to everything else on a machine: a start would take as many hours as the others like.
-        RAY_worker_niceness="0",
-        RAY_preload_python_modules="torch",
-    )
+        "RAY_worker_niceness": "0",
+        "RAY_preload_python_modules": "torch",
+    }
 
 
 def _job(epochs: int, start: dict[str, Any] | None = None) -> Any:

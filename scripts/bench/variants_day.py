@@ -1,14 +1,20 @@
 """Days of real load on a real grid, for rules that choose which variant of a model answers.
 
 Reads no clock and knows nothing of what is best (variants_optimum.py). A rule sees what was known at that moment: the
-forecast made at the begin of the hour, what was answered so far, and the load of days before. Load: the arrivals of a
-year of Azure's virtual machines, each standing for a hundred requests, so that days differ and hours are uneven as they
-were; no public trace of requests to models is longer than an hour or may be passed on with its days.
+forecast made at the begin of the hour, what was answered so far, and what is known of the load. Two loads:
+
+- "service": the hour of a production language model's requests that Azure published, stretched to a day. Every day
+  begins elsewhere in it, so that the volume of a day is known from those before, and its bursts are not. No trace of
+  requests that may be passed on is longer than an hour.
+- "year": arrivals of Azure's virtual machines, each standing for a hundred requests: days differ by half and more, and
+  hours are as uneven as they were.
 """
 
+import csv
 import gzip
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +26,11 @@ from scripts.bench.shifting_data import DAY_H, WARM_UP_H
 from scripts.bench.shifting_rules import World
 
 Floats = NDArray[np.float64]
-LOAD = Path("trace_batch_jobs_gaia") / "azure-100k.csv.gz"
+SERVICE = Path("trace_azure_llm_2023") / "AzureLLMInferenceTrace_code.csv"
+YEAR = Path("trace_batch_jobs_gaia") / "azure-100k.csv.gz"
 LOAD_ORIGIN = """\
+trace_azure_llm_2023          github.com/Azure/AzurePublicDataset, data/AzureLLMInferenceTrace_code.csv (CC BY 4.0;
+                              Patel et al., "Splitwise", ISCA 2024)
 trace_batch_jobs_gaia         github.com/umassos/GAIA, src/cluster_traces/azure-100k.csv (MIT; Azure Public Dataset V2,
                               CC BY 4.0)"""
 STEPS = 12
@@ -39,9 +48,20 @@ VARIANTS = (
 """The digits classifier's: J of an answer of one row and accuracy on held-out rows, docs/training/compression.md."""
 
 
-def arrivals(folder: Path, hours: int) -> Floats:
+def service_load(folder: Path, days: int) -> Floats:
+    """Requests in every step of `days` days."""
+    with (folder / SERVICE).open(newline="") as file:
+        times = [datetime.fromisoformat(row["TIMESTAMP"][:26]) for row in csv.DictReader(file)]
+    at_s = np.array([(each - times[0]).total_seconds() for each in times])
+    steps = np.floor(at_s / (at_s[-1] + 1e-6) * DAY_H * STEPS).astype(int)
+    one = np.bincount(steps, minlength=DAY_H * STEPS).astype(float)
+    begins = np.random.default_rng(7).integers(0, len(one), days)
+    return np.concatenate([np.roll(one, -begin) for begin in begins])
+
+
+def year_load(folder: Path, hours: int) -> Floats:
     """Requests in every step of `hours` hours."""
-    with gzip.open(folder / LOAD, "rt") as file:
+    with gzip.open(folder / YEAR, "rt") as file:
         at_h = np.array([float(line.partition(",")[0]) for line in file.readlines()[1:]])
     steps = np.floor(at_h * STEPS).astype(int)
     return _REQUESTS_EACH * np.bincount(steps, minlength=hours * STEPS)[: hours * STEPS].astype(float)
@@ -82,8 +102,10 @@ class Day:
         return self.quality / self.answered if self.answered else 1.0
 
 
-def live_days(world: World, counts: Floats, budget_g: float, rules: Mapping[str, Rule], days: range) -> dict:
-    """By rule, every day of `days` in order. Every rule hears the same load."""
+def live_days(
+    world: World, counts: Floats, budget_g: float, rules: Mapping[str, Rule], days: range
+) -> dict[str, list[Day]]:
+    """By rule, every day of `days` in order. Every rule hears the same load, also that of the days before."""
     found: dict[str, list[Day]] = {name: [] for name in rules}
     load = DayLoad(DAY_H)
     for day in range(days.start):
@@ -98,9 +120,7 @@ def live_days(world: World, counts: Floats, budget_g: float, rules: Mapping[str,
                 count = counts[at * STEPS + step]
                 for name, rule in rules.items():
                     one = today[name]
-                    moment = Moment(
-                        hour, step, forecast, usual, load, one.answered, one.quality, one.spent_g, budget_g
-                    )
+                    moment = Moment(hour, step, forecast, usual, load, one.answered, one.quality, one.spent_g, budget_g)
                     _answer(one, rule(moment), count, world.trace.actual[at], budget_g)
                 load.add(hour, count)
         load.end_day()
@@ -159,6 +179,7 @@ def ours(floors: Floors) -> Rule:
             for answers, g_per_kwh in zip(expected, now.g_per_kwh, strict=True)
         ]
         done = Done(now.answered, now.quality)
-        return choose(VARIANTS, ahead, floors, done, now.budget_g - now.spent_g).shares
+        left_g = now.budget_g - now.spent_g
+        return choose(VARIANTS, ahead, floors, done, left_g, spread=now.load.spread(now.hour)).shares
 
     return rule

@@ -7,7 +7,7 @@ made as large as the budget allows, with nobody answered twice and the floor of 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
-from scipy.sparse import csr_matrix, kron, identity, vstack
+from scipy.sparse import csr_matrix, identity, kron, vstack
 
 from app.policy.variants import Variant
 
@@ -33,9 +33,7 @@ def best_day(
     return float(gain @ found.x), float(found.x.sum()), float(grams @ found.x)
 
 
-def least_carbon(
-    variants: tuple[Variant, ...], counts: Floats, g_per_j: Floats, answered: float, mean: float
-) -> float:
+def least_carbon(variants: tuple[Variant, ...], counts: Floats, g_per_j: Floats, answered: float, mean: float) -> float:
     """Grams that so many answers of such a mean take at least."""
     quality = np.array([each.quality for each in variants])
     joules = np.array([each.energy_j for each in variants])

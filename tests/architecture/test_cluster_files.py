@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import yaml
+from ray._private.label_utils import validate_node_label_syntax
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from app.carbon.zones import find_zone
 from app.config import Settings
+from app.engine.places import zone_of_labels
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["cluster.yaml", "deployments/clusters/local.yaml"]
@@ -65,7 +67,8 @@ def test_nodes_carry_their_zone_and_only_those_that_stay_keep_a_meter(cloud: dic
     for name, node_type in cloud["available_node_types"].items():
         stays = name == cloud["head_node_type"] or node_type["min_workers"] > 0
         assert (node_type["labels"].get(METER_LABEL) == "resident") == stays
-        assert find_zone(node_type["labels"]["joulekeeper.io/zone"])
+        assert zone_of_labels(node_type["labels"])
+        validate_node_label_syntax(node_type["labels"])
 
 
 def test_gpu_workers_come_from_nothing_and_go_when_idle(cloud: dict[str, Any]) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from app import energy
 from app.domain.account import Account, job_account
 from app.energy import Block, SliceEnergy, measure
 from app.errors import InvalidInput
+from app.metering import blocks as energy
 from app.metering import lent_client
 
 

@@ -118,7 +118,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a batch used in a minute."""
+    """What a batch used in a short stretch of time."""
 
     start_s: float
     energy_uj: int

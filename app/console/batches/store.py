@@ -21,8 +21,6 @@ from app.protocol.openai_batches import Line
 
 MAX_BYTES_OF_TENANT = 1024**3
 MAX_OPEN_OF_TENANT = 64
-BUCKET_S = 60
-"""Energy of answers is added up by minutes: shorter than any slot that a grid tells."""
 
 _BATCH = tuple(each.name for each in fields(BatchRecord))
 _TABLES = f"""
@@ -33,6 +31,9 @@ CREATE TABLE IF NOT EXISTS batch ({", ".join(_BATCH)}, PRIMARY KEY (id));
 CREATE TABLE IF NOT EXISTS request (batch TEXT, number INTEGER, custom_id TEXT, url TEXT, model TEXT, body BLOB,
   status INTEGER, answer BLOB, receipt_id TEXT, energy_uj INTEGER, carbon_ugco2e INTEGER, grade TEXT,
   provisional INTEGER, ended_s REAL, took_s REAL, code TEXT, PRIMARY KEY (batch, number)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS request_left ON request (batch, number) WHERE status IS NULL;
+CREATE INDEX IF NOT EXISTS request_unsettled ON request (batch) WHERE provisional = 1;
+CREATE INDEX IF NOT EXISTS request_done ON request (batch, status, ended_s, energy_uj, provisional, took_s);
 CREATE TABLE IF NOT EXISTS pace (model TEXT, url TEXT, requests INTEGER, seconds REAL, joules REAL, metered INTEGER,
   PRIMARY KEY (model, url)) WITHOUT ROWID;
 """
@@ -42,7 +43,7 @@ class BatchStore:
     """The file, opened when first used."""
 
     def __init__(self, path: Path) -> None:
-        self._file = StoreFile(path, _TABLES)
+        self._file = StoreFile(path, _TABLES, private=True)
 
     def close(self) -> None:
         """Close the file."""
@@ -54,7 +55,9 @@ class BatchStore:
         """Keep a file. Raises TooLarge where its tenant keeps too much."""
         values = (record.id, record.tenant, record.name, record.purpose, record.size, record.created_s, content)
         with self._file.writing() as connection:
-            kept = connection.execute("SELECT SUM(size) FROM file WHERE tenant = ?", (record.tenant,)).fetchone()[0] or 0
+            kept = (
+                connection.execute("SELECT SUM(size) FROM file WHERE tenant = ?", (record.tenant,)).fetchone()[0] or 0
+            )
             if kept + record.size > MAX_BYTES_OF_TENANT:
                 raise TooLarge(
                     f"tenant {record.tenant} keeps {kept} bytes of files, {record.size} more would be over "
@@ -100,7 +103,9 @@ class BatchStore:
                 f"SELECT COUNT(*) FROM batch WHERE tenant = ? AND state IN ({_marks(OPEN)})", (record.tenant, *OPEN)
             ).fetchone()
             if count >= MAX_OPEN_OF_TENANT:
-                raise TooLarge(f"tenant {record.tenant} has {count} batches that are not over, the most that it may have")
+                raise TooLarge(
+                    f"tenant {record.tenant} has {count} batches that are not over, the most that it may have"
+                )
             _put(connection, record)
             connection.executemany(
                 "INSERT INTO request (batch, number, custom_id, url, model, body) VALUES (?, ?, ?, ?, ?, ?)",
@@ -182,18 +187,26 @@ class BatchStore:
             rows = connection.execute("SELECT DISTINCT model FROM request WHERE batch = ? ORDER BY model", (batch_id,))
             return [row[0] for row in rows]
 
-    def keep_answers(self, answers: Sequence[Answered]) -> None:
-        """Each answer once: one that is there already stays."""
+    def keep_answers(self, answers: Sequence[Answered], learnt: Sequence[tuple[str, str, Pace]] = ()) -> None:
+        """Each answer once: one that is there already stays. `learnt`: what requests of a model and url took; what was
+        learnt before weighs less with each."""
         with self._file.writing() as connection:
             connection.executemany(
-                "UPDATE request SET status = ?, answer = ?, receipt_id = ?, energy_uj = ?, carbon_ugco2e = ?, grade = ?, "
-                "provisional = ?, ended_s = ?, took_s = ?, code = ? WHERE batch = ? AND number = ? AND status IS NULL",
+                "UPDATE request SET status = ?, answer = ?, receipt_id = ?, energy_uj = ?, carbon_ugco2e = ?, "
+                "grade = ?, provisional = ?, ended_s = ?, took_s = ?, code = ? "
+                "WHERE batch = ? AND number = ? AND status IS NULL",
                 [
                     (each.status, each.body, each.receipt_id, each.energy_uj, each.carbon_ugco2e, each.grade,
                      int(each.provisional), each.ended_s, each.took_s, each.code, each.batch, each.number)
                     for each in answers
                 ],
             )  # fmt: skip
+            connection.executemany(
+                "INSERT INTO pace VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (model, url) DO UPDATE SET "
+                "requests = requests * 0.98 + ?3, seconds = seconds * 0.98 + ?4, joules = joules * 0.98 + ?5, "
+                "metered = metered * 0.98 + ?6",
+                [(model, url, each.requests, each.seconds, each.joules, each.metered) for model, url, each in learnt],
+            )
 
     def give_up(self, batch_id: str, code: str, at_s: float) -> int:
         """Nobody will answer what is left; how many those are."""
@@ -254,13 +267,13 @@ class BatchStore:
                 [(energy, carbon, grade, batch_id, receipt) for receipt, energy, carbon, grade in figures],
             )
 
-    def used(self, batch_id: str) -> list[Used]:
-        """Minute by minute, those in which anything was answered."""
+    def used(self, batch_id: str, bucket_s: int) -> list[Used]:
+        """By `bucket_s` seconds, those in which anything was answered."""
         with self._file.reading() as connection:
             rows = connection.execute(
                 "SELECT CAST(ended_s / ?1 AS INTEGER) * ?1, SUM(energy_uj), COUNT(*), SUM(provisional), SUM(took_s) "
                 "FROM request WHERE batch = ?2 AND status > 0 GROUP BY 1 ORDER BY 1",
-                (BUCKET_S, batch_id),
+                (bucket_s, batch_id),
             )
             return [Used(float(start), energy or 0, count, open_, took) for start, energy, count, open_, took in rows]
 
@@ -271,16 +284,6 @@ class BatchStore:
                 "SELECT DISTINCT grade FROM request WHERE batch = ? AND grade != '' ORDER BY grade", (batch_id,)
             )
             return [row[0] for row in rows]
-
-    def learn(self, model: str, url: str, pace: Pace) -> None:
-        """What some more requests of a kind took; the older ones weigh less as more come."""
-        with self._file.writing() as connection:
-            connection.execute(
-                "INSERT INTO pace VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (model, url) DO UPDATE SET "
-                "requests = requests * 0.98 + ?3, seconds = seconds * 0.98 + ?4, joules = joules * 0.98 + ?5, "
-                "metered = metered * 0.98 + ?6",
-                (model, url, pace.requests, pace.seconds, pace.joules, pace.metered),
-            )
 
     def pace(self, model: str, url: str) -> Pace | None:
         """What requests of a kind took lately; None: none was made yet."""

@@ -13,6 +13,7 @@ from app.clock import Clock, SystemClock
 from app.domain.generation import Step
 from app.metering.step_client import StepClient
 from app.policy.concurrency import ConcurrencyGovernor, Explanation, TokenObjective, concurrency_grid
+from app.policy.governed import Governed
 from app.policy.steps_seen import TokenTimes
 from app.protocol.model_statistics import ModelCounts
 from app.serving.generation.args import GeneratorArgs
@@ -45,6 +46,10 @@ class Governing:
     def explain(self) -> Explanation:
         """Why the limit is what it is."""
         return self._governor.explain()
+
+    def governed(self) -> Governed:
+        """The same in the words of every governor."""
+        return self._governor.governed()
 
     def asked(self, prompt_id: str) -> None:
         """A prompt is about to be submitted."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 from app.access.gate import Caller
 from app.clock import Clock, SystemClock
 from app.domain.generation import Prompt
+from app.policy.governed import Governed
 from app.protocol.messages import InferRequest, InferResponse, ModelSignature
 from app.protocol.model_statistics import ModelCounts
 from app.protocol.sampling import ModelLimits
@@ -84,6 +85,11 @@ class GenerationModel(BookedModel[GeneratorArgs]):
     def ready(self) -> bool:
         """Whether requests are answered."""
         return self._parts is not None
+
+    @property
+    def governed(self) -> Governed | None:
+        """See BookedModel."""
+        return self._parts.governing.governed() if self._parts and self._parts.governing else None
 
     @property
     def signature(self) -> ModelSignature:

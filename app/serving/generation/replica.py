@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from ray import serve
 
 from app.access.gate import Gate
+from app.config import settings
 from app.metering.access_feed import open_gate
 from app.protocol.model_statistics import ModelCounts
 from app.serving.admission import Admission
-from app.serving.booked_model import open_client
+from app.serving.booked_model import open_client, purse_of
 from app.serving.generation.args import GeneratorArgs
 from app.serving.generation.grpc_door import GeneratorGrpcDoor
 from app.serving.generation.loading import load
@@ -25,6 +26,7 @@ from app.serving.own_process import settle_in
 from app.serving.warm_replica import WarmReplica
 
 if TYPE_CHECKING:
+    from app.engine.purse import Purse
     from app.metering.client import WorkClient
 
 
@@ -41,8 +43,9 @@ class GeneratorReplica(GeneratorGrpcDoor, WarmReplica):
         open_client: Callable[[GeneratorArgs], "WorkClient"] = open_client,
         load: Load = load,
         open_gate: Callable[[str, str], Gate] = open_gate,
+        purse: "Purse | None" = None,
     ) -> None:
-        self.admission = Admission(open_gate(args.label, args.tenant), args.name)
+        self.admission = Admission(open_gate(args.label, args.tenant), args.name, args.version, purse)
         self.counts = ModelCounts()
         client = self.admission.counted(open_client(args))
         self.model = GenerationModel(args, client, load, self.admission.charge, self.counts)
@@ -66,5 +69,6 @@ class ServedGenerator(GeneratorReplica):
 
     async def __init__(self, args: GeneratorArgs) -> None:  # type: ignore[misc]
         settle_in()
-        GeneratorReplica.__init__(self, args)
+        GeneratorReplica.__init__(self, args, purse=purse_of(args))
+        self.findings_directory = settings().state_dir if settings().metering else None
         await self.load()

@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.clients, pytest.mark.ray, pytest.mark.timeout(500)]
 PROGRAMS = {
     "openai_chats": "openai",
     "openai_completions": "openai",
+    "openai_batches": "openai",
     "langchain_client": "langchain",
     "litellm_client": "litellm",
 }

@@ -154,3 +154,30 @@ def test_without_quotas_nothing_is_kept():
     gate = Allowances()
     gate.charge("acme", 5, 5, 5.0, 0.0)
     assert gate.wants(lambda _: None, 0.0) == {}
+
+
+@pytest.mark.parametrize("quota", ["joules_per_day", "gco2e_per_day"])
+def test_one_tenants_budget_never_touches_anothers(quota: str):
+    """Whatever the spender does at every gate, its neighbour is leased what it would be leased alone, and passes."""
+    quotas = {"spender": Quotas(**{quota: 10}), "neighbour": Quotas(**{quota: 10}), "free": None}
+    alone, both = QuotaDesk(), QuotaDesk()
+    used = {"neighbour": TenantUse(4_000_000, 4_000_000)}
+    uses = used | {"spender": TenantUse(10_000_000, 10_000_000)}
+    gates = [Allowances(), Allowances()]
+    now, wall_s = 1000.0, DAY_BEGINS_S + 3600.0
+    for number, gate in enumerate(gates):
+        for tenant in ("spender", "neighbour"):
+            assert quotas[tenant] is not None
+            gate.spend(tenant, quotas[tenant], 0, now, wall_s)  # on credit
+        wants = gate.wants(quotas.get, now)
+        leases = both.lease(f"g{number}", wants, quotas.get, uses, now)
+        expected = alone.lease(f"g{number}", {"neighbour": wants["neighbour"]}, quotas.get, used, now)
+        assert leases["neighbour"] == expected["neighbour"]
+        gate.fill(PollAnswer(None, leases, both.spent(quotas.get, uses, wall_s), 2), now)
+        gate.charge("spender", 0, 50_000_000, 50_000_000, now)
+    for gate in gates:
+        with pytest.raises(OverQuota, match="tenant spender has used up its 10") as refused:
+            gate.spend("spender", quotas["spender"], 0, now, wall_s)
+        assert refused.value.retry_after_s == pytest.approx(DAY_S - 3600)
+        for _ in range(20):
+            gate.spend("neighbour", quotas["neighbour"], 0, now, wall_s)

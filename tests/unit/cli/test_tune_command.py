@@ -1,12 +1,13 @@
 """tune: what it asks for, and how the result is shown."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.config import settings
 from app.policy.power_search import PowerSetting, SearchGoal, Window
 from app.training import tune_job
 from app.training.tuning import Tuning
@@ -18,7 +19,7 @@ BEST = Window(PowerSetting(16, 175_000), 0.0125, 1.5e6, 1.5)
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Any]]:
     """A search that remembers what it was asked and always finds the same."""
     found: list[Any] = []
 
@@ -29,7 +30,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(tune_job, "tune_job", search)
     monkeypatch.setenv("JOULEKEEPER_METERING", "false")
-    return found
+    monkeypatch.setenv("JOULEKEEPER_STATE_DIR", str(tmp_path))
+    settings.cache_clear()
+    yield found
+    settings.cache_clear()
 
 
 def test_the_result_is_the_lines_of_a_job_file_and_progress_goes_to_stderr(asked: list[Any], call: Call) -> None:

@@ -83,6 +83,7 @@ class FakeClient:
     receipt_id: str = "r-1"
     told: object = None
     settles_after: float = math.inf
+    g_per_kwh: float = 300.0
     charged: Charged = field(default_factory=lambda: Charged(7_000_000, 3_000_000, 1))
     slices: list = field(default_factory=list)
 

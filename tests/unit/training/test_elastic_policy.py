@@ -107,6 +107,14 @@ def test_it_starts_with_what_is_free_though_ray_would_grant_more(world: World) -
     assert isinstance(world.policy(least=2).make_decision_for_non_running_worker_group(), NoopDecision)
 
 
+def test_a_group_that_is_placed_finds_room_in_its_zone_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.free = {"a": 4.0, "b": 4.0}
+    nodes = [{"NodeID": "a", "Labels": {"zone": "FRA"}}, {"NodeID": "b", "Labels": {"zone": "DEU"}}]
+    monkeypatch.setattr(elastic.ray, "nodes", lambda: nodes)
+    config = ScalingConfig(num_workers=(1, 8), resources_per_worker={"CPU": 1}, label_selector={"zone": "FRA"})
+    assert size(RoomPolicy(config).make_decision_for_non_running_worker_group()) == 4
+
+
 def test_other_jobs_that_ray_counts_with_are_counted_with(world: World) -> None:
     world.free, world.granted = {"a": 8.0}, 3
     assert size(world.policy().make_decision_for_non_running_worker_group()) == 3

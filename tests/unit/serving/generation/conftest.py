@@ -50,7 +50,7 @@ class FakeClient:
 
     def __init__(self, metered=True):
         self.metered, self.begun, self.ended, self.log = metered, [], [], []
-        self.charged = Charged(5, 4, 3)
+        self.charged, self.g_per_kwh = Charged(5, 4, 3), 300.0
 
     def begin_phases(self, account):
         self.begun.append(FakeWork(self, account, len(self.begun)))
