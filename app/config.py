@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     models_key: SecretStr = SecretStr("")
     """That key itself, where a file cannot be had."""
     places: str = ""
-    """YAML file with what is known of zones beyond the table: sources, PUE, latency, [its page](../decisions/places.md).
+    """YAML file with what is known of zones beyond the table: source, PUE, latency, [its page](../decisions/places.md).
     Empty: the yearly figures of the zones that nodes are labelled with."""
     batch_requests: int = Field(default=4, ge=1, le=256)
     """Requests of [batches](../decisions/batches.md) that are asked at a time, of all of them together."""

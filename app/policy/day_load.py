@@ -9,8 +9,8 @@ Pure; knows nothing of clocks or models. A day has so many slots, the same every
 
 The level is the usual day's total times a ratio that begins at 1 and moves to what was counted over what was usual by
 now, as if half a usual day had been counted as usual before (a gamma prior on the rate of a Poisson process). Days are
-forgotten by a twentieth each, so that three weeks decide. Before any day is over, the mean of today so far holds. How far
-off it is, is measured: at a day's end what would have been said at the begin of each slot.
+forgotten by a twentieth each, so that three weeks decide. Before any day is over, the mean of today so far holds. How
+far off it is, is measured: at a day's end what would have been said at the begin of each slot.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 _FORGET = 0.95
 _PRIOR_DAYS = 0.5
 _FIRST_SPREAD = 0.5
-"""Before any day is over. Both constants above have the least error on a year of arrivals, docs/decisions/serving.md."""
+"""Before any day is over. The two above have the least error on a year of arrivals (docs/decisions/serving.md)."""
 
 
 class DayLoad:

@@ -17,6 +17,8 @@ _SURE_PART = 0.25
 """Of the answers expected: as if no more came, quality below the floor is made up for. Loads are off by half easily."""
 _LAST_PART = 0.15
 """Of the answers of a day: what is below the floor then might stay there."""
+_ABOVE = 0.03
+"""Of the way from the floor to the best variant: so far above it a day is to end, for answers that are counted late."""
 _HALVINGS = 14
 _NORMAL, _LEAST_RATIO = NormalDist(), 0.005
 
@@ -212,8 +214,11 @@ def parts(bought: float, steps: int) -> list[float]:
 
 def is_due(known: Sequence[Variant], ahead: Sequence[Ahead], mean: float, done: Done, left: float | None) -> bool:
     """Whether the best must answer at once: the mean is below its floor, and later may be too late to bring it back."""
-    owed = mean * done.answers - done.quality
-    if owed <= 0 or len(known) < 2 or known[-1].quality <= mean:
+    if len(known) < 2 or known[-1].quality <= mean:
+        return False
+    aim = mean + _ABOVE * (known[-1].quality - mean) if is_ending(ahead, done) else mean
+    owed = aim * done.answers - done.quality
+    if owed <= 0:
         return False
     needed = owed / (known[-1].quality - mean)
     dearest = max(each.cost_per_j for each in ahead)

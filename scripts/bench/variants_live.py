@@ -190,9 +190,7 @@ def show(figures: dict[str, Any]) -> None:
     seconds, spent, budget = figures["hour_s"] * DAY_HOURS, figures["grams"] * 1e6, figures["budget_g"] * 1e6
     print(f"a day in {seconds:.0f} s: {figures['asked']} requests, {figures['refused']} refused")
     print(f"answered {figures['answered']}; J of an answer {figures['joules']}")
-    print(
-        f"{spent:.1f} ug of {budget:.1f} ug ({figures['of_budget']:.1%}), {figures['warm_and_load_j']:.2f} J warm and load"
-    )
+    print(f"{spent:.1f} ug of {budget:.1f} ug ({figures['of_budget']:.1%}), {figures['warm_and_load_j']:.2f} J warm")
     print(
         f"mean quality {figures['mean']:.4f}, the optimum's {figures['optimum_mean']:.4f}; "
         f"{figures['of_optimum']:.4f} of its quality answered"

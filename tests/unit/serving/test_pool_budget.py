@@ -1,4 +1,4 @@
-"""A pool with a budget: who names no variant gets the one whose turn it is, is told so, and 429 when nothing is left."""
+"""A pool with a budget: who names no variant gets the one whose turn it is and is told so; 429 when nothing is left."""
 
 import asyncio
 from collections import Counter
@@ -117,8 +117,8 @@ def test_the_plain_name_is_answered_by_shares_and_the_response_says_by_whom_and_
             assert headers[b"x-joulekeeper-variant"].decode() == body["model_version"]
             assert headers[b"x-joulekeeper-variant-why"] == b"budget"
             assert body["outputs"][0]["data"] == [f"{body['model_version']}:x"]
-        counted = pool.purse.poll("me").counted
-        assert {name: (each.answers, each.steered) for name, each in counted.items()} == {"small": (6, 6), "big": (2, 2)}
+        counted = {name: (each.answers, each.steered) for name, each in pool.purse.poll("me").counted.items()}
+        assert counted == {"small": (6, 6), "big": (2, 2)}
 
     asyncio.run(test())
 
