@@ -26,8 +26,10 @@ def test_readings_are_stamped_with_the_counters_last_update(nvml_here):
     until_s = time.monotonic() + PATIENCE_S
     median_ns = 20_000_000
     # The call's own time would be off by 10 ms in the median.
-    while median_ns > 2_000_000 and time.monotonic() < until_s:
+    period_ns = None
+    while (median_ns > 2_000_000 or period_ns is None) and time.monotonic() < until_s:
         median_ns = sorted(off_ns(sensor) for _ in range(20))[10]
+        period_ns = sensor.condition("GPU-a").update_period_ns
     assert median_ns <= 2_000_000
-    assert sensor.condition("GPU-a").update_period_ns == pytest.approx(20_000_000, rel=0.02)
+    assert period_ns == pytest.approx(20_000_000, rel=0.02)
     sensor.close()
