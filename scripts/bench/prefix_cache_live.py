@@ -48,9 +48,9 @@ class Reader:
         self.ended_event.set()
 
 
-def prompts(requests: Sequence[Request], vocabulary: int) -> list[tuple[int, ...]]:
-    """Of those that fit the context."""
-    most = (CONTEXT_TOKENS - GENERATED) // PAGE_TOKENS - 1
+def prompts(requests: Sequence[Request], engine: ContinuousEngine) -> list[tuple[int, ...]]:
+    """Of those that fit the model's context."""
+    most, vocabulary = (engine.context_tokens - GENERATED) // PAGE_TOKENS - 1, engine.vocabulary
     return [
         (*(token for block in request.blocks for token in _page(block, vocabulary)), 0)
         for request in requests
@@ -90,7 +90,7 @@ def run(requests: Sequence[Request], model: Path | None, quick: bool, clock: str
             )
             for name, reader in readers.items()
         }
-        asked = prompts(requests, engines["with"].vocabulary)[: QUICK_PROMPTS if quick else PROMPTS]
+        asked = prompts(requests, engines["with"])[: QUICK_PROMPTS if quick else PROMPTS]
         for name, engine in engines.items():
             answer(engine, readers[name], "warm", (1, 2, 3))
             readers[name].forget()

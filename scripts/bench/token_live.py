@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine_in_process import open_engine
+from engine_in_process import CLOCKS, open_engine
 from side_by_side import Cast
 
 from app.domain.account import request_account, warm_account
@@ -114,7 +114,7 @@ def _measured(cast: Cast, directory: Path, rounds: int) -> dict:
     rates: dict[str, list[float]] = {"together": [], "alone": []}
     gaps_ms: list[float] = []
     options = EngineOptions(max_sequences=_STREAMS, max_queued=_STREAMS, prefix_cache_share=0.0)
-    with open_engine(None, streams, options) as engine:
+    with open_engine(None, streams, options, CLOCKS["wall"]) as engine:
         streams.steps = StepClient(client, StepPrice(engine.geometry))
         streams.play(engine, prompts_of("warm", 4), together=True)
         for n in range(rounds):
