@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,37 +9,26 @@ import pytest
 import yaml
 
 from app.cli import optimize_files
-from app.clock import ManualClock
 from app.config import settings
 from app.engine.decision_files import choices_in, directory_of
 from app.engine.job_report import JobReport
 from app.policy.power_search import PowerSetting, Window
 from app.policy.worker_groups import Wish
-from app.training import live_grid
 from app.training.pace import PACE_FILE, Pace, WorldPace
 from app.training.reports import keep_report
 from app.training.run_files import RunFiles
 from app.training.tuning import Tuning
 from app.training.tunings import keep_tuning, tuned_of
-from app.units import NS_PER_S
-from tests.fixtures.paper_grid import PaperGrid
+from tests.fixtures.paper_grid import NOON_S, clean_in_five_hours
 
 Call = Callable[..., Any]
 JOBS = Path(__file__).parents[3] / "deployments" / "jobs"
-NOON_S = 1_780_000_000 - 1_780_000_000 % 3600
 
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The mlp job, on one to two workers; the grid is dear for five hours and then clean."""
-    clock = ManualClock(wall_ns=round(NOON_S * NS_PER_S))
-    grid = PaperGrid(NOON_S - 24 * 3600, 3600.0, (400.0,) * 29 + (100.0,) * 24, clock)
-
-    @contextmanager
-    def known(_: object) -> Iterator[PaperGrid]:
-        yield grid
-
-    monkeypatch.setattr(live_grid, "live_grid", known)
+    clock = clean_in_five_hours(monkeypatch)
     monkeypatch.setattr(optimize_files, "SystemClock", lambda: clock)
     monkeypatch.setenv("JOULEKEEPER_STATE_DIR", str(tmp_path / "state"))
     settings.cache_clear()

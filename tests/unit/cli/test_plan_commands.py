@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,30 +9,19 @@ import yaml
 from typer.testing import CliRunner
 
 from app.cli.main import cli
-from app.clock import ManualClock
 from app.config import settings
-from app.training import live_grid
 from app.training.decisions import Decision as Record
 from app.training.decisions import Inputs, Option, PlannedPiece, Realised, keep_decision
 from app.training.run_files import RunFiles
-from app.units import NS_PER_S
-from tests.fixtures.paper_grid import PaperGrid
+from tests.fixtures.paper_grid import NOON_S, clean_in_five_hours
 
 JOBS = Path(__file__).parents[3] / "deployments" / "jobs"
-NOON_S = 1_780_000_000 - 1_780_000_000 % 3600
 
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The digits job; the grid is dear for five hours and then clean, and it is the first of them."""
-    clock = ManualClock(wall_ns=round(NOON_S * NS_PER_S))
-    grid = PaperGrid(NOON_S - 24 * 3600, 3600.0, (400.0,) * 29 + (100.0,) * 24, clock)
-
-    @contextmanager
-    def known(_: object) -> Iterator[PaperGrid]:
-        yield grid
-
-    monkeypatch.setattr(live_grid, "live_grid", known)
+    clock = clean_in_five_hours(monkeypatch)
     monkeypatch.setattr("app.clock.SystemClock", lambda: clock)
     monkeypatch.setenv("JOULEKEEPER_STATE_DIR", str(tmp_path))
     settings.cache_clear()
